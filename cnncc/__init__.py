@@ -1,0 +1,36 @@
+"""cnncc compiles a text description of a convolutional network into fused kernels for the CPU.
+
+The public names below are looked up on first use, so that `import cnncc` costs a few milliseconds
+and does not import Numba: reading, checking and formatting a `.cnn` file never needs it.
+
+    import cnncc
+    model = cnncc.compile("lenet_digits")
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CompilerBug": "cnncc.errors",
+    "Dataset": "cnncc.train.data",
+    "Model": "cnncc.model",
+    "SpecError": "cnncc.errors",
+    "compile": "cnncc.model",
+    "load_data": "cnncc.train.data",
+}
+
+__all__ = ["CompilerBug", "Dataset", "Model", "SpecError", "__version__", "compile", "load_data"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cnncc' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,339 @@
+"""Layers: what a name in the language means in graph terms.
+
+A layer is a Python function `f(b, x, ..., *, argument=default, ...) -> Node` that adds operators and parameters to the graph.
+Its annotations say what the language accepts for each argument; elaboration converts and checks, the language
+reference prints them. Operators live in `ops`; this module knows only how an argument may look.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from cnncc.graph.ir import Builder, Condition, Node, Operator, Origin, ShapeError
+from cnncc.tensor import DType, Extent, TensorType
+from cnncc.window import Fit
+
+
+@dataclass(frozen=True)
+class Word:
+    """A name that is no variable, with its arguments: `same`, `const(0.5)`, `groups(2)`, `he`."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    named: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        inside = [str(a) for a in self.args] + [f"{k} = {v}" for k, v in self.named]
+        return f"{self.name}({', '.join(inside)})" if inside else self.name
+
+
+@dataclass(frozen=True)
+class Size:
+    """Taps per spatial axis, written 3x3 or (k, k)."""
+
+    taps: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.taps))
+
+
+PadMode = Literal["zero", "const", "replicate", "reflect", "circular"]
+
+
+@dataclass(frozen=True)
+class Pad:
+    """How a window meets the border.
+
+    amount: `valid` | `same` | `same_lower` | one (lo, hi) pair per axis | an `int` for all | `solve` with the wanted
+    extents in `out`. mode: what the border holds; `value` for const.
+    """
+
+    amount: Literal["valid", "same", "same_lower", "solve"] | tuple[tuple[int, int], ...] | int
+    mode: PadMode = "zero"
+    value: float = 0.0
+    out: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Init:
+    """An initialiser: he, glorot, lecun (fan-in normal, as published), normal, uniform, constant, or a literal."""
+
+    kind: str
+    args: tuple[float, ...] = ()
+    literal: tuple[Any, ...] | None = None  # nested tuples of the weight's shape
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A name declared by `weights U`: the layers that use it share one kernel."""
+
+    name: str
+
+
+class ArgumentError(Exception):
+    """A language argument that cannot be what its layer asks for; elaboration adds the span."""
+
+    def __init__(self, message: str, *, argument: str = "", code: str = "E0304", fixes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message, self.argument, self.code, self.fixes = message, argument, code, tuple(fixes)
+
+
+# --- annotations of layer functions ------------------------------------------------------------------------------
+
+Count = typing.Annotated[int, "a positive integer"]
+Natural = typing.Annotated[int, "an integer of at least 0"]
+Number = typing.Annotated[float, "a number"]
+Flag = typing.Annotated[bool, "true or false"]
+PerAxis = typing.Annotated[tuple[int, ...], "a positive integer, or one per axis"]  # length 1 means all axes
+Extents = typing.Annotated[tuple[int, ...], "positive integers, one per axis"]
+Numbers = typing.Annotated[tuple[float, ...], "a number, or one per channel"]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a layer, as the language reference shows it."""
+
+    name: str
+    annotation: Any
+    default: Any
+    required: bool
+    positional: bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A name of the language: its function, how many tensors it takes (None: any number), and its arguments."""
+
+    name: str
+    function: Callable[..., Node]
+    tensors: int | None
+    arguments: tuple[Argument, ...]
+    doc: str
+    category: str
+
+
+def layer_of(function: Callable[..., Node], name: str, category: str) -> Layer:
+    """Read a layer function's signature."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    tensors: int | None = 0
+    arguments = []
+    for p in list(inspect.signature(function).parameters.values())[1:]:
+        if hints[p.name] is Node:
+            tensors = None if p.kind is p.VAR_POSITIONAL else (tensors or 0) + 1
+            continue
+        required = p.default is p.empty
+        arguments.append(
+            Argument(
+                p.name, hints[p.name], None if required else p.default, required, p.kind is p.POSITIONAL_OR_KEYWORD
+            )
+        )
+    return Layer(name, function, tensors, tuple(arguments), inspect.getdoc(function) or "", category)
+
+
+def describe(annotation: Any) -> str:
+    """What an argument accepts, in words."""
+    if get_origin(annotation) is typing.Annotated:
+        return str(get_args(annotation)[1])
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    choices = [a for a in get_args(annotation) if a is not type(None)]
+    if choices:
+        return " or ".join(describe(a) for a in choices)
+    names = {
+        Size: "a size such as 3x3",
+        Pad: "valid, same, same_lower, a number, (lo, hi) pairs, const(v), replicate, reflect, circular or solve(out = n)",
+        Init: "he, glorot, lecun, normal(std), uniform(bound), constant(v) or a literal",
+        Weights: "a name declared by `weights`",
+        Word: "a word",
+    }
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def convert(value: Any, annotation: Any, argument: str) -> Any:
+    """The Python value of a language value for an annotation. Raises ArgumentError."""
+    if get_origin(annotation) is typing.Annotated:
+        return _convert_annotated(value, annotation, argument)
+    if get_origin(annotation) is Literal:
+        allowed = get_args(annotation)
+        if isinstance(value, Word) and not value.args and not value.named and value.name in allowed:
+            return value.name
+        _refuse(value, annotation, argument)
+    if annotation is Size:
+        return _convert_size(value, argument)
+    if annotation is Pad:
+        return _convert_pad(value, argument)
+    if annotation is Init:
+        return _convert_init(value, argument)
+    if annotation is Weights:
+        return value if isinstance(value, Weights) else _refuse(value, annotation, argument)
+    if annotation is Word:
+        return value if isinstance(value, Word) else _refuse(value, annotation, argument)
+    choices = [a for a in get_args(annotation) if a is not type(None)]
+    for choice in choices[:-1]:
+        try:
+            return convert(value, choice, argument)
+        except ArgumentError:
+            continue  # the last choice's refusal speaks for all
+    if choices:
+        try:
+            return convert(value, choices[-1], argument)
+        except ArgumentError:
+            _refuse(value, annotation, argument)
+    raise AssertionError(f"layer annotation {annotation!r} of {argument}")
+
+
+def _refuse(value: Any, annotation: Any, argument: str) -> NoReturn:
+    raise ArgumentError(f"`{argument}` must be {describe(annotation)}, but got {show(value)}", argument=argument)
+
+
+def show(value: Any) -> str:
+    """A language value as the user would write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Node):
+        return f"the tensor `{value.name}`"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(show, value)) + ")"
+    return str(value)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _convert_annotated(value: Any, annotation: Any, argument: str) -> Any:
+    items = value.taps if isinstance(value, Size) else value if isinstance(value, (tuple, list)) else (value,)
+    if annotation is Flag and isinstance(value, bool):
+        return value
+    if annotation == Count and _integer(value) and value >= 1:
+        return value
+    if annotation == Natural and _integer(value) and value >= 0:
+        return value
+    if annotation == Number and _number(value):
+        return float(value)
+    if annotation in (PerAxis, Extents) and items and all(_integer(i) and i >= 1 for i in items):
+        return tuple(items)
+    if annotation == Numbers and items and all(_number(i) for i in items):
+        return tuple(float(i) for i in items)
+    _refuse(value, annotation, argument)
+
+
+def _convert_size(value: Any, argument: str) -> Size:
+    taps = value.taps if isinstance(value, Size) else value if isinstance(value, tuple) else (value,)
+    if taps and all(_integer(t) and t >= 1 for t in taps):
+        return Size(tuple(taps))
+    _refuse(value, Size, argument)
+
+
+def _pairs(value: Any) -> tuple[tuple[int, int], ...] | int | None:
+    """n -> n; (lo, hi) -> one pair for every axis; ((lo, hi), ...) -> one pair per axis."""
+    if _integer(value) and value >= 0:
+        return int(value)
+    if isinstance(value, tuple) and len(value) == 2 and all(_integer(v) and v >= 0 for v in value):
+        return ((value[0], value[1]),)
+    if isinstance(value, tuple) and value and all(isinstance(v, tuple) and len(v) == 2 for v in value):
+        if all(_integer(n) and n >= 0 for v in value for n in v):
+            return tuple((v[0], v[1]) for v in value)
+    return None
+
+
+def _convert_pad(value: Any, argument: str) -> Pad:
+    amount = _pairs(value)
+    if amount is not None:
+        return Pad(amount)
+    if not isinstance(value, Word):
+        _refuse(value, Pad, argument)
+    named = dict(value.named)
+    match value.name:
+        case "valid" | "same" | "same_lower" if not value.args and not named:
+            return Pad(value.name)
+        case "solve" if set(named) == {"out"} and not value.args:
+            out = named["out"]
+            out = out.taps if isinstance(out, Size) else out if isinstance(out, tuple) else (out,)
+            if all(_integer(o) and o >= 1 for o in out):
+                return Pad("solve", out=tuple(out))
+        case "const" if 1 <= len(value.args) <= 2 and not named and _number(value.args[0]):
+            amount = _pairs(value.args[1]) if len(value.args) == 2 else "same"
+            if amount is not None:
+                return Pad(amount, "const", float(value.args[0]))
+        case "replicate" | "reflect" | "circular" if len(value.args) <= 1 and not named:
+            amount = _pairs(value.args[0]) if value.args else "same"
+            if amount is not None:
+                return Pad(amount, value.name)
+    _refuse(value, Pad, argument)
+
+
+INITS = {"he": 0, "glorot": 0, "lecun": 0, "zeros": 0, "ones": 0, "constant": 1, "normal": 1, "uniform": 1}
+
+
+def _convert_init(value: Any, argument: str) -> Init:
+    if isinstance(value, Word) and value.name in INITS and len(value.args) == INITS[value.name]:
+        if not value.named and all(_number(a) for a in value.args):
+            return Init(value.name, tuple(float(a) for a in value.args))
+    if isinstance(value, list):
+        return Init("literal", literal=_frozen(value, argument))
+    _refuse(value, Init, argument)
+
+
+def _frozen(value: Any, argument: str) -> tuple[Any, ...]:
+    return tuple(_frozen(v, argument) if isinstance(v, list) else _literal(v, argument) for v in value)
+
+
+def _literal(value: Any, argument: str) -> float:
+    return float(value) if _number(value) else _refuse(value, Init, argument)
+
+
+# --- what a layer function is given ------------------------------------------------------------------------------
+
+
+@dataclass
+class LayerBuilder:
+    """Adds one layer to the graph: its operators, its parameters, its conditions.
+
+    `layer` is the layer's name (`c1`); operators are named after it, parameters `c1.weight`, `c1.bias`, ...
+    """
+
+    graph: Builder
+    layer: str
+    origin: Origin
+    make_parameter: Callable[[str, TensorType, Init, bool, str, Origin], Node]
+    fit: Fit = "exact"  # the net's default
+    conditions: list[Condition] = field(default_factory=list)
+    options: Mapping[str, Any] = field(default_factory=dict)  # further net defaults
+
+    def add(self, op: Operator, *inputs: Node, suffix: str = "") -> Node:
+        return self.graph.add(op, *inputs, name=self.layer + suffix, origin=self.origin)
+
+    def parameter(
+        self, name: str, shape: Sequence[Extent], init: Init, *, shared: Weights | None = None, frozen: bool = False,
+        state: bool = False,
+    ) -> Node:
+        """An unbatched f32 tensor, trainable unless `frozen`; `state` marks running statistics.
+
+        Shared ones are created once, under the name that `weights` declared.
+        """
+        for extent in shape:
+            if not isinstance(extent, int):
+                raise ShapeError(
+                    "E0206",
+                    f"the parameter `{self.layer}.{name}` would depend on the symbolic extent {extent}",
+                    fixes=["pool to a fixed size first: globalavgpool or adaptiveavgpool", "give the input fixed extents"],
+                )
+        kind = "state" if state else "frozen" if frozen else "trained"
+        full = shared.name if shared else f"{self.layer}.{name}"
+        return self.make_parameter(full, TensorType(DType.F32, tuple(shape), batched=False), init, shared is not None, kind, self.origin)
+
+    def require_divisible(self, extent: Extent, divisor: int, text: str) -> None:
+        """Record a condition on symbolic extents that is checked when data arrives."""
+        self.conditions.append(Condition(extent, divisor, text, self.origin))
+
+    def error(self, code: str, message: str, *, argument: str = "", fixes: Sequence[str] = ()) -> NoReturn:
+        raise ArgumentError(message, argument=argument, code=code, fixes=fixes)

@@ -1,0 +1,113 @@
+"""Everything that occurs in a body: its values, its indices, and the names it uses.
+
+`Names` hands out new names, so that a rewriting can add locals and loop variables anywhere. Names
+of buffers, sizes, loop variables and locals are kept apart in a nest, but a printed kernel has one
+name space for all; so a new name differs from all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import count
+
+from cnncc.loops.ir import (
+    Accumulate,
+    AsFloat,
+    Assign,
+    Body,
+    Choose,
+    For,
+    Guard,
+    Index,
+    Let,
+    Load,
+    Nest,
+    Store,
+    Uniform,
+    Value,
+    condition_indices,
+    statements,
+    subindices,
+    subvalues,
+)
+
+__all__ = ["Names", "indices", "names_of", "value_indices", "values"]
+
+
+def values(body: Body) -> Iterator[Value]:
+    """All values in a body with their parts, in the order of the text."""
+    for s in statements(body):
+        if isinstance(s, (Let, Assign, Store, Accumulate)):
+            yield from subvalues(s.value)
+
+
+def indices(body: Body) -> Iterator[Index]:
+    """All indices in a body with their parts: of loops, conditions, loads and stores."""
+    for s in statements(body):
+        match s:
+            case For(_, extent, _, _):
+                yield from subindices(extent)
+            case Guard(condition, _):
+                for i in condition_indices(condition):
+                    yield from subindices(i)
+            case Store(_, index, _) | Accumulate(_, index, _):
+                for i in index:
+                    yield from subindices(i)
+            case _:
+                pass
+    for v in values(body):
+        for i in value_indices(v):
+            yield from subindices(i)
+
+
+def value_indices(v: Value) -> tuple[Index, ...]:
+    """The indices that a value itself holds, not those of its operands."""
+    match v:
+        case Load(_, index, _):
+            return index
+        case AsFloat(i):
+            return (i,)
+        case Uniform(key, counter):
+            return (key, counter)
+        case Choose(condition, _, _):
+            return tuple(condition_indices(condition))
+        case _:
+            return ()
+
+
+def names_of(nest: Nest) -> set[str]:
+    """The names of a nest's buffers, sizes, loop variables and locals."""
+    names = {b.name for b in nest.buffers} | set(nest.sizes)
+    for s in statements(nest.body):
+        match s:
+            case For(name, _, _, _) | Let(name, _):
+                names.add(name)
+            case _:
+                pass
+    return names
+
+
+class Names:
+    """The names that are taken, and new ones that are not."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = set(taken)
+
+    def take(self, names: set[str]) -> None:
+        self._taken |= names
+
+    def claim(self, name: str, otherwise: str) -> str:
+        """`name` itself if it is free, else `otherwise` or a numbered form of it."""
+        new = name if name not in self._taken else otherwise
+        if new in self._taken:
+            return self.fresh(otherwise)
+        self._taken.add(new)
+        return new
+
+    def fresh(self, like: str) -> str:
+        """A new name that looks like a given one: acc, then acc_1, acc_2, ..."""
+        stem = re.sub(r"_\d+$", "", like)
+        new = next(name for k in count(1) if (name := f"{stem}_{k}") not in self._taken)
+        self._taken.add(new)
+        return new

@@ -1,0 +1,230 @@
+"""Dense layers: every output is a weighted sum of all inputs of a vector.
+
+Definition: y[n, o] = bias[o] + sum over f of x[n, f] * w[o, f], weights [outputs, inputs] as in PyTorch. The sum starts
+from the bias and runs over f in order, each step one fma. Its two gradients are of the same family, so the three
+operators are closed under differentiation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from cnncc.graph.ir import Builder, Node, ShapeError
+from cnncc.graph.layer import Count, Flag, Init, LayerBuilder, Weights
+from cnncc.loops.build import NestBuilder, parallel, serial
+from cnncc.loops.ir import Assign, Let, Lit, Nest, Ref, Value, Var, prim
+from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
+from cnncc.ops.reduce import channel_sum
+from cnncc.tensor import DType, Extent, TensorType
+
+F32 = DType.F32
+N, O, F = Var("i_n"), Var("i_o"), Var("i_f")
+
+
+def vector(x: TensorType) -> Extent:
+    """The extent of a batched vector of floats. Raises ShapeError."""
+    if not x.dtype.is_float:
+        raise ShapeError(
+            "E0208",
+            "`dense` works on floats",
+            arithmetic=[f"the input is {x}"],
+            fixes=["give the input `scale`, `mean` and `std`, or embed it"],
+        )
+    if len(x.shape) != 1:
+        raise ShapeError(
+            "E0203",
+            "`dense` takes a vector per sample",
+            arithmetic=[f"the input {x} has {len(x.shape)} axes besides the batch"],
+            fixes=[
+                f"`-> flatten -> dense(...)` makes it {x.elements} inputs",
+                "`-> globalavgpool -> dense(...)` keeps one value per channel",
+            ],
+        )
+    return x.shape[0]
+
+
+@operator("dense")
+@dataclass(frozen=True)
+class Dense(Op):
+    """(x [*, F], w [O, F], bias [O]?) -> [*, O]."""
+
+    linear: ClassVar[tuple[int, ...]] = (1,)
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        x, w = types[:2]
+        inputs = vector(x)
+        if len(w.shape) != 2 or w.shape[1] != inputs:
+            raise ShapeError(
+                "E0205",
+                "the weights of `dense` have one column per input",
+                arithmetic=[f"the input is {x}, so {inputs} inputs", f"the weights are {w}"],
+            )
+        if len(types) == 3 and types[2].shape != w.shape[:1]:
+            raise ShapeError(
+                "E0205",
+                "the bias of `dense` has one entry per output",
+                arithmetic=[f"the weights are {w}", f"the bias is {types[2]}"],
+            )
+        return x.with_shape(w.shape[:1])
+
+    def reference(self, x: Array, w: Array, *bias: Array) -> Array:  # type: ignore[override]
+        y = x @ w.T
+        return y + bias[0] if bias else y
+
+    def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
+        x, w = b[node.inputs[0]], b[node.inputs[1]]
+        dx = b.add(DenseDx(), dy, w, name=f"{node.name}.dx")
+        dw = b.add(DenseDw(), x, dy, name=f"{node.name}.dw")
+        if len(node.inputs) == 2:
+            return dx, dw
+        return dx, dw, channel_sum(b, dy, name=f"{node.name}.dbias")
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n = NestBuilder()
+        x, w = n.input("x", types[0], "n f"), n.input("w", types[1], "o f")
+        start: Value = Lit(0.0)
+        if len(types) == 3:
+            start = n.input("bias", types[2], "o")[O]
+        y = n.output("y", out, "n o")
+        rows, inputs = n.buffers[0].extents
+        outputs = n.buffers[1].extents[0]
+        return n.nest(
+            parallel(
+                [("i_n", rows), ("i_o", outputs)],
+                Let("acc", start),
+                serial([("i_f", inputs)], _step(x[N, F], w[O, F])),
+                y.store((N, O), Ref("acc")),
+            )
+        )
+
+    def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
+        macs = types[1].elements
+        return Cost(macs, 2 * macs + (out.elements if len(types) == 3 else 0))
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        x, w = TensorType(F32, (7,)), TensorType(F32, (5, 7), batched=False)
+        yield Sample(cls(), (x, w, TensorType(F32, (5,), batched=False)))
+        yield Sample(cls(), (x, w), batch=3)
+        yield Sample(cls(), (TensorType(F32, (1,)), TensorType(F32, (1, 1), batched=False)), batch=1)
+
+
+@operator("dense_dx")
+@dataclass(frozen=True)
+class DenseDx(Op):
+    """(dy [*, O], w [O, F]) -> [*, F]: the gradient for the input, summed over o in order."""
+
+    linear: ClassVar[tuple[int, ...]] = (0, 1)
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        dy, w = types
+        if dy.shape != w.shape[:1]:
+            raise ShapeError("E0205", "dense_dx: dy and w disagree", arithmetic=[f"{dy}, {w}"])
+        return dy.with_shape(w.shape[1:])
+
+    def reference(self, dy: Array, w: Array) -> Array:  # type: ignore[override]
+        return np.asarray(dy @ w)
+
+    def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
+        upstream, w = b[node.inputs[0]], b[node.inputs[1]]
+        return (
+            b.add(Dense(), dy, w, name=f"{node.name}.ddy"),
+            b.add(DenseDw(), dy, upstream, name=f"{node.name}.dw"),
+        )
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n = NestBuilder()
+        dy, w = n.input("dy", types[0], "n o"), n.input("w", types[1], "o f")
+        dx = n.output("dx", out, "n f")
+        rows, outputs = n.buffers[0].extents
+        inputs = n.buffers[1].extents[1]
+        return n.nest(
+            parallel(
+                [("i_n", rows), ("i_f", inputs)],
+                Let("acc", Lit(0.0)),
+                serial([("i_o", outputs)], _step(dy[N, O], w[O, F])),
+                dx.store((N, F), Ref("acc")),
+            )
+        )
+
+    def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
+        return Cost(types[1].elements, 2 * types[1].elements)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        yield Sample(cls(), (TensorType(F32, (5,)), TensorType(F32, (5, 7), batched=False)))
+
+
+@operator("dense_dw")
+@dataclass(frozen=True)
+class DenseDw(Op):
+    """(x [*, F], dy [*, O]) -> [O, F]: the gradient for the weights, summed over the samples in order."""
+
+    linear: ClassVar[tuple[int, ...]] = (0, 1)
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        x, dy = types
+        return TensorType(x.dtype, (*dy.shape, *x.shape), batched=False)
+
+    def reference(self, x: Array, dy: Array) -> Array:  # type: ignore[override]
+        return np.asarray(dy.T @ x)
+
+    def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
+        x, upstream = b[node.inputs[0]], b[node.inputs[1]]
+        return (
+            b.add(DenseDx(), upstream, dy, name=f"{node.name}.dx"),
+            b.add(Dense(), x, dy, name=f"{node.name}.ddy"),
+        )
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n = NestBuilder()
+        x, dy = n.input("x", types[0], "n f"), n.input("dy", types[1], "n o")
+        dw = n.output("dw", out, "o f")
+        outputs, inputs = n.buffers[2].extents
+        rows = n.buffers[0].extents[0]
+        return n.nest(
+            parallel(
+                [("i_o", outputs), ("i_f", inputs)],
+                Let("acc", Lit(0.0)),
+                serial([("i_n", rows)], _step(x[N, F], dy[N, O])),
+                dw.store((O, F), Ref("acc")),
+            )
+        )
+
+    def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
+        return Cost(out.elements, 2 * out.elements)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        yield Sample(cls(), (TensorType(F32, (7,)), TensorType(F32, (5,))), batch=3)
+
+
+def _step(x: Value, w: Value) -> Assign:
+    return Assign("acc", prim("fma", x, w, Ref("acc")))
+
+
+@layer("dense", "dense")
+def dense(
+    b: LayerBuilder,
+    x: Node,
+    out: Count,
+    *,
+    bias: Literal["tied", "none"] = "tied",
+    weights: Weights | None = None,
+    init: Init = Init("he"),
+    frozen: Flag = False,
+) -> Node:
+    """Every output is a weighted sum of all inputs; weights [outputs, inputs], one bias per output.
+
+    The input is a vector: `flatten` or a global pool comes before it.
+    Example: `x -> flatten -> dense(84) -> relu -> dense(10)`. PyTorch: `Linear`, Keras: `Dense`, ONNX: `Gemm`.
+    """
+    inputs = vector(x.type)
+    w = b.parameter("weight", (out, inputs), init, shared=weights, frozen=frozen)
+    if bias == "none":
+        return b.add(Dense(), x, w)
+    return b.add(Dense(), x, w, b.parameter("bias", (out,), Init("zeros"), frozen=frozen))

@@ -1,0 +1,1 @@
+"""Passes: functions from graph to graph, each with what it does, requires and ensures."""

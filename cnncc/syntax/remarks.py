@@ -1,0 +1,105 @@
+"""Finds for every comment inside a statement the place that it is about. A comment behind an
+element of a list, a stage of a pipeline or an operand stays behind it; one on a line of its own
+stays before what follows; any other goes above the whole statement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cnncc.syntax import tree as t
+
+
+@dataclass
+class Remarks:
+    """Comments of one statement: by the node they stand before or behind (nodes are told apart by
+    identity), after the last element of a list, and above the statement."""
+
+    above: list[str] = field(default_factory=list)
+    before: dict[int, list[str]] = field(default_factory=dict)
+    behind: dict[int, str] = field(default_factory=dict)
+    last: dict[int, list[str]] = field(default_factory=dict)
+
+
+def sequence(node: t.Node) -> tuple[t.Node, ...]:
+    """The parts of a node between which comments have a place of their own."""
+    match node:
+        case t.Call():
+            return node.arguments
+        case t.Tuple() | t.List():
+            return node.elements
+        case t.Pipeline():
+            return (node.head, *node.stages)
+        case t.Binary():
+            return tuple(operands(node))
+        case t.If():
+            return (node.condition, node.then, node.otherwise)
+        case t.TypeExpr():
+            return node.extents
+        case t.Expect():
+            return node.conditions
+        case t.Require():
+            return node.facts
+        case t.NoFuse() | t.Weights():
+            return node.names
+        case _:
+            return ()
+
+
+def operands(node: t.Binary) -> list[t.Expr]:
+    """`a + b - c` as [a, b, c]: the operands of a chain of operators that bind alike."""
+    chain: list[t.Expr] = [node.right]
+    left = node.left
+    while isinstance(left, t.Binary) and chains(left, node):
+        chain.append(left.right)
+        left = left.left
+    return [left, *reversed(chain)]
+
+
+def chains(left: t.Binary, node: t.Binary) -> bool:
+    """True when `left` needs no parentheses before the operator of `node` and binds as tightly."""
+    same = PRECEDENCE[left.operator] == PRECEDENCE[node.operator]
+    return same and PRECEDENCE[node.operator] != PRECEDENCE["=="]
+
+
+PRECEDENCE: dict[str, int] = {
+    "or": 2,
+    "and": 3,
+    "not": 4,
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), 5),
+    **dict.fromkeys(("+", "-"), 6),
+    **dict.fromkeys(("*", "/", "//", "%"), 7),
+}
+"""How tightly each operator binds; an `if` has 0, a pipeline 1, a sign 8, anything else 9."""
+
+
+def attach(statement: t.Node, comments: list[t.Comment]) -> Remarks:
+    """The places of the comments that stand within a statement."""
+    remarks = Remarks()
+    for comment in comments:
+        _attach(statement, comment, remarks)
+    return remarks
+
+
+def _attach(node: t.Node, comment: t.Comment, remarks: Remarks) -> None:
+    at = comment.span.start
+    for child in _inner(node):
+        if child.span.start <= at < child.span.end:
+            _attach(child, comment, remarks)
+            return
+    parts = sequence(node)
+    earlier = [part for part in parts if part.span.end <= at]
+    later = [part for part in parts if part.span.start > at]
+    bracketed = isinstance(node, t.Call | t.Tuple | t.List | t.TypeExpr)
+    if earlier and "\n" not in comment.span.source.text[earlier[-1].span.end : at]:
+        remarks.behind[id(earlier[-1])] = comment.text
+    elif later and (earlier or bracketed):
+        remarks.before.setdefault(id(later[0]), []).append(comment.text)
+    elif earlier and bracketed:
+        remarks.last.setdefault(id(node), []).append(comment.text)
+    else:
+        remarks.above.append(comment.text)
+
+
+def _inner(node: t.Node) -> tuple[t.Node, ...]:
+    """The nodes to look for a comment in: the operands of a chain rather than its inner nodes."""
+    return sequence(node) if isinstance(node, t.Binary) else tuple(t.children(node))

@@ -1,0 +1,243 @@
+"""The private folder in which emitted modules and their machine code wait for the next process.
+
+Everything in the folder is addressed by content: a file's name is a hash of what it was made from, so nothing ever
+goes stale, two processes that write the same file write the same bytes, and no index has to be kept (Numba's own index
+can pair a signature with another one's code when two processes save at once).  Machine code is stored as a pickle, so
+the folder is used only when nobody else can write to it; otherwise a fresh private folder serves this process alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import pickle
+import shutil
+import stat
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import llvmlite
+import numba
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
+
+from cnncc import __version__
+from cnncc.targets.cpu.machine import detect
+
+__all__ = ["CacheInfo", "MachineCodeCache", "cache_clear", "cache_folder", "cache_info"]
+
+_MODULE_PREFIXES = ("k_", "e_")
+_MACHINE_CODE_SUFFIX = ".code"
+_TEMPORARY_PREFIX = ".new-"
+
+_chosen: dict[str | None, Path] = {}  # value of CNNCC_CACHE_DIR -> the folder in use
+
+
+class CacheInfo(NamedTuple):
+    """Where the cache is and what it holds (`cnncc cache info`)."""
+
+    path: Path
+    files: int
+    bytes: int
+
+
+def cache_folder() -> Path:
+    """The folder for emitted modules: $CNNCC_CACHE_DIR, or `cnncc` in the user's cache folder.
+
+    It is created with mode 0700.  If it cannot be written, or others could write to it, a warning says so and a
+    temporary private folder is used until the process ends.
+    """
+    configured = os.environ.get("CNNCC_CACHE_DIR")
+    if configured not in _chosen:
+        wanted = Path(configured).absolute() if configured else _user_cache_folder() / "cnncc"
+        _chosen[configured] = _private(wanted)
+    return _chosen[configured]
+
+
+def cache_info() -> CacheInfo:
+    """The cache's folder, number of files and their total size in bytes."""
+    sizes = [entry.stat().st_size for entry in _own_files()]
+    return CacheInfo(cache_folder(), len(sizes), sum(sizes))
+
+
+def cache_clear() -> CacheInfo:
+    """Remove every file that cnncc wrote (and no other); returns what there was.
+
+    Modules that this process has loaded keep working.
+    """
+    before = cache_info()
+    for entry in _own_files():
+        entry.unlink(missing_ok=True)
+    return before
+
+
+def _own_files() -> Iterator[Path]:
+    for entry in sorted(cache_folder().iterdir()):
+        name = entry.name
+        module = name.startswith(_MODULE_PREFIXES) and name.endswith(".py")
+        if module or name.endswith(_MACHINE_CODE_SUFFIX) or name.startswith(_TEMPORARY_PREFIX):
+            yield entry
+
+
+def _user_cache_folder() -> Path:
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+
+
+def _private(wanted: Path) -> Path:
+    """`wanted`, created if needed, or a temporary folder if it must not be used."""
+    try:
+        wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = wanted.resolve(strict=True)
+        objection = _objection(folder)
+        if objection is None:
+            with tempfile.TemporaryFile(dir=folder, prefix=_TEMPORARY_PREFIX):
+                return folder
+    except OSError as error:
+        objection = error.strerror or str(error)
+    warnings.warn(
+        f"the kernel cache {wanted} is not used: {objection}. Kernels are compiled again in every process; "
+        "set CNNCC_CACHE_DIR to a folder of your own to keep them.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return _temporary_folder()
+
+
+def _objection(folder: Path) -> str | None:
+    """Why code must not be loaded from `folder`; None if only this user can change what it holds."""
+    if not hasattr(os, "geteuid"):
+        return None  # Windows: the profile folder is protected by its access list
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        return f"it belongs to user {status.st_uid}"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others can write to it (mode {stat.S_IMODE(status.st_mode):04o})"
+    for parent in folder.parents:
+        status = parent.stat()
+        sticky = bool(status.st_mode & stat.S_ISVTX)
+        if status.st_uid not in (0, os.geteuid()) and not sticky:
+            return f"user {status.st_uid} can replace its parent {parent}"
+        if status.st_mode & stat.S_IWOTH and not sticky:
+            return f"others can replace its parent {parent}"
+    return None
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="cnncc-"))
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # a forked child shares the folder and must leave it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or none: temporary file beside it, then rename."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def environment_key() -> str:
+    """A hash of all that decides what an emitted text becomes: versions, processor, options and our runtime modules."""
+    machine = detect()
+    facts = [
+        __version__,
+        numba.__version__,
+        llvmlite.__version__,
+        sys.version,
+        sys.platform,
+        machine.isa,
+        machine.cpu_name,
+        ",".join(machine.features),
+        *(f"{option}={getattr(config, option, None)}" for option in _OPTIONS),
+    ]
+    digest = hashlib.sha256("\n".join(facts).encode())
+    here = Path(__file__).parent
+    for path in [here / "cache.py", here / "load.py", *sorted((here / "cpu").rglob("*.py"))]:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+_OPTIONS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "CPU_NAME", "CPU_FEATURES")
+
+
+class _Store:
+    """Numba's view of the folder: `load` and `save` by key, one file each, checked before it is unpickled."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _path(self, key: object) -> Path:
+        digest = hashlib.sha256(f"{environment_key()}\n{self._name}\n{key!r}".encode())
+        return cache_folder() / f"{digest.hexdigest()}{_MACHINE_CODE_SUFFIX}"
+
+    def load(self, key: object) -> Any:
+        try:
+            stored = self._path(key).read_bytes()
+        except OSError:
+            return None
+        checksum, data = stored[:32], stored[32:]
+        if hashlib.sha256(data).digest() != checksum:
+            return None  # damaged: compile again and overwrite it
+        return pickle.loads(data)
+
+    def save(self, key: object, data: object) -> None:
+        payload = dumps(data)
+        try:
+            write_atomically(self._path(key), hashlib.sha256(payload).digest() + payload)
+        except OSError as error:
+            warnings.warn(f"compiled code is not kept: {error}", RuntimeWarning, stacklevel=2)
+
+
+class _Locator:
+    """What Numba's cache asks of a locator.  The key holds the content hash, so freshness needs no stamp."""
+
+    def __init__(self, py_file: str) -> None:
+        self._py_file = py_file
+
+    def ensure_cache_path(self) -> None:
+        cache_folder()
+
+    def get_cache_path(self) -> str:
+        return str(cache_folder())
+
+
+class _Implementation(CompileResultCacheImpl):
+    def __init__(self, py_func: Any) -> None:  # not the base's: it would search for another folder
+        self._locator = _Locator(py_func.__code__.co_filename)
+        self._lineno = py_func.__code__.co_firstlineno
+        self._filename_base = py_func.__name__
+
+
+class MachineCodeCache(FunctionCache):
+    """A Numba function cache in our own folder, keyed by `name` (unique to the function's text) and signature."""
+
+    def __init__(self, py_func: Any, name: str) -> None:
+        self._name = name
+        self._py_func = py_func
+        self._impl = _Implementation(py_func)
+        self._cache_path = str(cache_folder())
+        self._cache_file = _Store(name)
+        self.enable()

@@ -1,0 +1,142 @@
+"""Memory for a network's activations: one aligned block per call, taken from a small pool and given back.
+
+A block of 2 MB or more starts at a 2 MB boundary and asks the kernel for huge pages, which spares most of the address
+translation of large activations; a smaller one starts at a cache line.  Pages that were never touched cost no memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+__all__ = ["HUGE_PAGE", "LINE", "ArenaPool", "aligned_bytes", "aligned_f32"]
+
+HUGE_PAGE = 2 << 20
+LINE = 64
+_POISON = 0xFF  # four of them are a NaN in float32, eight in float64
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def aligned_bytes(count: int) -> Bytes:
+    """A new zeroed buffer of `count` bytes (uint8), aligned to 2 MB if it is that large, else to 64 bytes.
+
+    ValueError for a negative count; MemoryError if the system refuses.
+    """
+    if count < 0:
+        raise ValueError(f"a buffer needs a size of at least 0, but got {count}")
+    if count < HUGE_PAGE:
+        return _from_boundary(np.zeros(count + LINE, np.uint8), LINE, count)
+    rounded = -(-count // HUGE_PAGE) * HUGE_PAGE  # whole pages, so that the last one can be huge as well
+    try:
+        block = _map(rounded + HUGE_PAGE)
+    except OSError as error:
+        raise MemoryError(f"cannot reserve {count} bytes: {error.strerror}") from error
+    buffer = _from_boundary(np.frombuffer(block, np.uint8), HUGE_PAGE, rounded)
+    if hasattr(block, "madvise") and hasattr(mmap, "MADV_HUGEPAGE"):
+        start = -np.frombuffer(block, np.uint8).ctypes.data % HUGE_PAGE
+        try:
+            block.madvise(mmap.MADV_HUGEPAGE, start, rounded)
+        except OSError:
+            return buffer[:count]  # a kernel without huge pages: the buffer works all the same
+    return buffer[:count]
+
+
+def aligned_f32(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A new zeroed float32 buffer of `count` elements, aligned as aligned_bytes."""
+    return aligned_bytes(4 * count).view(np.float32)
+
+
+def _map(count: int) -> mmap.mmap:
+    if hasattr(mmap, "MAP_PRIVATE"):  # Python's default is shared memory: a forked child would write into ours
+        return mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, count)
+
+
+def _from_boundary(block: Bytes, boundary: int, count: int) -> Bytes:
+    skip = -block.ctypes.data % boundary
+    return block[skip : skip + count]
+
+
+class ArenaPool:
+    """At most `limit` buffers of `size` bytes, made when first needed and used again.
+
+    Concurrent callers take one each and wait when all are in use, so memory stays bounded however many they are.
+    With `poison` every buffer is filled with NaN when it is taken, so that reading what was never written shows.
+    """
+
+    def __init__(self, size: int, limit: int = 1, *, poison: bool = False) -> None:
+        if limit < 1:
+            raise ValueError(f"a pool needs a limit of at least 1, but got {limit}")
+        self.size = size
+        self.limit = limit
+        self.poison = poison
+        self._idle: list[Bytes] = []
+        self._reset()
+        _pools.add(self)
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of all buffers made so far."""
+        return self.size * self._made
+
+    @contextmanager
+    def acquire(self, timeout: float | None = None) -> Iterator[Bytes]:
+        """A buffer for the duration of a `with` block: uint8, contents undefined.
+
+        TimeoutError if none is given back within `timeout` seconds (None waits for ever).
+        """
+        buffer = self._take(timeout)
+        try:
+            yield buffer
+        finally:
+            self.release(buffer)
+
+    def _take(self, timeout: float | None) -> Bytes:
+        with self._changed:
+            if not self._changed.wait_for(self._available, timeout):
+                raise TimeoutError(f"all {self.limit} arenas are in use")
+            if self._idle:
+                buffer = self._idle.pop()
+            else:
+                buffer = aligned_bytes(self.size)
+                self._made += 1
+            self._in_use[id(buffer)] = buffer
+        if self.poison:
+            buffer[:] = _POISON
+        return buffer
+
+    def _available(self) -> bool:
+        return bool(self._idle) or self._made < self.limit
+
+    def release(self, buffer: Bytes) -> None:
+        """Give back a buffer that was taken; `acquire` does it by itself.  One that is not in use is ignored."""
+        with self._changed:
+            if self._in_use.pop(id(buffer), None) is not None:
+                self._idle.append(buffer)
+                self._changed.notify()
+
+    def _reset(self) -> None:
+        """Forget buffers in use: after a fork they belong to threads that the child does not have."""
+        self._changed = threading.Condition(threading.Lock())
+        self._made = len(self._idle)
+        self._in_use: dict[int, Bytes] = {}
+
+
+_pools: weakref.WeakSet[ArenaPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

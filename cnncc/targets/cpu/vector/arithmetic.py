@@ -1,0 +1,371 @@
+"""Arithmetic on vectors and, under the same names, on scalars.
+
+The operators + - * /, the comparisons and - (negation) are taught to Numba for vectors; scalars have them already.
+All else is a function that accepts both, so that one printed text serves a kernel of any width.  No instruction
+carries a fast-math flag, so LLVM neither fuses, reorders nor approximates.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, errors
+from numba.core.typing.templates import AbstractTemplate, signature
+from numba.extending import intrinsic, lower_builtin
+from numba.core.typing.templates import infer_global
+
+from cnncc.targets.cpu.vector.types import (
+    Vector,
+    broadcast,
+    element_of,
+    ir_type,
+    same,
+    shaped,
+    spread,
+)
+
+_I32 = ir.IntType(32)
+
+
+def _is_float(t: Any) -> bool:
+    return element_of(t) in (types.float32, types.float64)
+
+
+def _need_float(*operands: Any) -> Any:
+    t = same(*operands)
+    if not _is_float(t):
+        raise errors.TypingError(f"floating-point operands were expected, but got {t}")
+    return t
+
+
+def _constant(t: Any, value: float) -> ir.Constant:
+    """`value` as a constant of type t, in every lane of a vector."""
+    kind = ir_type(t)
+    return ir.Constant(kind, [value] * t.lanes if isinstance(t, Vector) else value)
+
+
+def llvm_name(stem: str, *kinds: ir.Type) -> str:
+    """The overloaded name of an LLVM intrinsic, such as llvm.fma.v16f32 (llvmlite cannot spell vectors)."""
+
+    def suffix(kind: ir.Type) -> str:
+        if isinstance(kind, ir.VectorType):
+            return f"v{kind.count}{suffix(kind.element)}"
+        return {"float": "f32", "double": "f64"}.get(str(kind), f"i{getattr(kind, 'width', 0)}")
+
+    return ".".join([f"llvm.{stem}", *map(suffix, kinds)])
+
+
+def _call_llvm(builder: Any, stem: str, *arguments: Any) -> Any:
+    kind = arguments[0].type
+    prototype = ir.FunctionType(kind, [kind] * len(arguments))
+    function = cgutils.get_or_insert_function(builder.module, prototype, llvm_name(stem, kind))
+    return builder.call(function, arguments)
+
+
+# --- operators -----------------------------------------------------------------------------------
+
+
+def _teach(symbol: Any, emit: Callable[[Any, Any, Any, Any], Any], *, compares: bool = False) -> None:
+    """Teach Numba the binary operator `symbol` on vectors, and on a vector and a scalar."""
+
+    @infer_global(symbol)
+    class _Template(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            if kws or len(args) != 2 or not any(isinstance(t, Vector) for t in args):
+                return None
+            common = same(*args)
+            result = shaped(types.boolean, common) if compares else common
+            return signature(result, *(types.unliteral(t) for t in args))
+
+    def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        common = same(*sig.args)
+        left, right = (
+            spread(builder, value, t, common) for value, t in zip(arguments, sig.args, strict=True)
+        )
+        return emit(builder, common.element, left, right)
+
+    for operands in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+        lower_builtin(symbol, *operands)(lower)
+
+
+def _arithmetic(on_floats: str | None, on_integers: str | None) -> Callable[..., Any]:
+    def emit(builder: Any, element: Any, left: Any, right: Any) -> Any:
+        name = on_floats if isinstance(element, types.Float) else on_integers
+        if name is None:
+            raise errors.LoweringError(f"there is no such operator on {element}")
+        return getattr(builder, name)(left, right)
+
+    return emit
+
+
+def _compare(sign: str) -> Callable[..., Any]:
+    def emit(builder: Any, element: Any, left: Any, right: Any) -> Any:
+        if isinstance(element, types.Float):
+            # x != y is true when either is NaN, every other comparison is then false
+            kind = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
+        else:
+            signed = getattr(element, "signed", False)
+            kind = builder.icmp_signed if signed else builder.icmp_unsigned
+        return kind(sign, left, right)
+
+    return emit
+
+
+_teach(operator.add, _arithmetic("fadd", "add"))
+_teach(operator.sub, _arithmetic("fsub", "sub"))
+_teach(operator.mul, _arithmetic("fmul", "mul"))
+_teach(operator.truediv, _arithmetic("fdiv", None))
+_teach(operator.and_, _arithmetic(None, "and_"))
+_teach(operator.or_, _arithmetic(None, "or_"))
+_teach(operator.xor, _arithmetic(None, "xor"))
+for _symbol, _sign in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+    (operator.ne, "!="),
+):
+    _teach(_symbol, _compare(_sign), compares=True)
+
+
+@infer_global(operator.neg)
+class _Negation(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        if kws or len(args) != 1 or not isinstance(args[0], Vector):
+            return None
+        return signature(args[0], args[0])
+
+
+@lower_builtin(operator.neg, Vector)  # type: ignore[untyped-decorator]
+def _lower_negation(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+    return builder.fneg(arguments[0]) if _is_float(sig.args[0]) else builder.neg(arguments[0])
+
+
+# --- functions of floats -------------------------------------------------------------------------
+
+
+def _unary(stem: str) -> Any:
+    @intrinsic
+    def function(typing: Any, x: Any) -> Any:
+        t = _need_float(x)
+
+        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            return _call_llvm(builder, stem, *arguments)
+
+        return t(t), codegen
+
+    return function
+
+
+sqrt = _unary("sqrt")
+floor = _unary("floor")
+rint = _unary("roundeven")
+absolute = _unary("fabs")
+
+
+def _on_common(operands: Any, emit: Callable[..., Any]) -> Any:
+    """Signature and code of an operation whose operands and result share one floating type."""
+    t = _need_float(*operands)
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        pairs = zip(arguments, sig.args, strict=True)
+        return emit(builder, *(spread(builder, value, kind, t) for value, kind in pairs))
+
+    return t(*map(types.unliteral, operands)), codegen
+
+
+@intrinsic
+def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
+    return _on_common((x, y, z), lambda builder, *values: _call_llvm(builder, "fma", *values))
+
+
+@intrinsic
+def copysign(typing: Any, x: Any, sign: Any) -> Any:
+    return _on_common((x, sign), lambda builder, *values: _call_llvm(builder, "copysign", *values))
+
+
+def _extreme(sign: str) -> Any:
+    @intrinsic
+    def function(typing: Any, x: Any, y: Any) -> Any:
+        def emit(builder: Any, a: Any, b: Any) -> Any:
+            wins = builder.fcmp_ordered(sign, a, b)  # one instruction with its select, as x86 has it
+            better = builder.select(wins, a, b)
+            return builder.select(builder.fcmp_unordered("uno", a, a), a, better)
+
+        return _on_common((x, y), emit)
+
+    return function
+
+
+maximum = _extreme(">")
+minimum = _extreme("<")
+
+
+@intrinsic
+def relu(typing: Any, x: Any) -> Any:
+    t = _need_float(x)
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        zero = _constant(t, 0.0)
+        return builder.select(builder.fcmp_ordered(">", zero, arguments[0]), zero, arguments[0])
+
+    return t(t), codegen
+
+
+# --- bits of floats ------------------------------------------------------------------------------
+
+_LAYOUT = {types.float32: (types.int32, 127, 23), types.float64: (types.int64, 1023, 52)}
+
+
+@intrinsic
+def scale2(typing: Any, x: Any, n: Any) -> Any:
+    t = _need_float(x, n)
+    integer, bias, mantissa = _LAYOUT[element_of(t)]
+    whole = shaped(integer, t)
+
+    def emit(builder: Any, value: Any, power: Any) -> Any:
+        low, high = _constant(t, 2.0 - 2 * bias), _constant(t, 2.0 * bias)
+        power = builder.select(builder.fcmp_ordered(">", power, low), power, low)
+        power = builder.select(builder.fcmp_ordered("<", power, high), power, high)
+        power = builder.fptosi(power, ir_type(whole))
+        half = builder.ashr(power, _constant(whole, 1))
+        for part in (half, builder.sub(power, half)):
+            bits = builder.shl(builder.add(part, _constant(whole, bias)), _constant(whole, mantissa))
+            value = builder.fmul(value, builder.bitcast(bits, ir_type(t)))
+        return value
+
+    return _on_common((x, n), emit)
+
+
+@intrinsic
+def exponent(typing: Any, x: Any) -> Any:
+    t = _need_float(x)
+    integer, bias, mantissa = _LAYOUT[element_of(t)]
+    whole = shaped(integer, t)
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], ir_type(whole))
+        field = builder.and_(
+            builder.lshr(bits, _constant(whole, mantissa)), _constant(whole, 2 * bias + 1)
+        )
+        return builder.sitofp(builder.sub(field, _constant(whole, bias)), ir_type(t))
+
+    return t(t), codegen
+
+
+@intrinsic
+def mantissa(typing: Any, x: Any) -> Any:
+    t = _need_float(x)
+    integer, bias, width = _LAYOUT[element_of(t)]
+    whole = shaped(integer, t)
+    keep = -1 - ((2 * bias + 1) << width)  # sign and mantissa bits
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        bits = builder.and_(builder.bitcast(arguments[0], ir_type(whole)), _constant(whole, keep))
+        bits = builder.or_(bits, _constant(whole, bias << width))
+        return builder.bitcast(bits, ir_type(t))
+
+    return t(t), codegen
+
+
+# --- choice --------------------------------------------------------------------------------------
+
+
+def _condition(builder: Any, t: Any, value: Any) -> Any:
+    """A mask as it is; a number is true where it is not zero, NaN included."""
+    if element_of(t) == types.boolean:
+        return value
+    return builder.fcmp_unordered("!=", value, _constant(t, 0.0))
+
+
+@intrinsic
+def select(typing: Any, condition: Any, x: Any, y: Any) -> Any:
+    t = same(x, y)
+    condition = types.unliteral(condition)
+    if not _is_float(condition) and element_of(condition) != types.boolean:
+        raise errors.TypingError(f"select takes a mask or a float as condition, not {condition}")
+    if isinstance(condition, Vector):
+        t = t if isinstance(t, Vector) else Vector(t, condition.lanes)
+        if t.lanes != condition.lanes:
+            raise errors.TypingError(f"select: {condition} cannot choose between values of {t}")
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        chosen, a, b = arguments
+        a, b = spread(builder, a, sig.args[1], t), spread(builder, b, sig.args[2], t)
+        return builder.select(_condition(builder, condition, chosen), a, b)
+
+    return t(condition, types.unliteral(x), types.unliteral(y)), codegen
+
+
+@intrinsic
+def flag(typing: Any, condition: Any, like: Any) -> Any:
+    condition = types.unliteral(condition)
+    t = shaped(element_of(_need_float(like)), condition)
+    if element_of(condition) != types.boolean:
+        raise errors.TypingError(f"flag takes a mask, not {condition}")
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.uitofp(arguments[0], ir_type(t))
+
+    return t(condition, types.unliteral(like)), codegen
+
+
+# --- lanes ---------------------------------------------------------------------------------------
+
+
+def _splat(lanes: int) -> Any:
+    @intrinsic
+    def splat(typing: Any, scalar: Any) -> Any:
+        t = Vector(element_of(scalar), lanes)
+
+        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            return broadcast(builder, arguments[0], lanes)
+
+        return t(t.element), codegen
+
+    return splat
+
+
+splat2, splat4, splat8, splat16 = map(_splat, (2, 4, 8, 16))
+
+
+def _fold(emit: Callable[[Any, Any, Any], Any]) -> Any:
+    @intrinsic
+    def fold(typing: Any, x: Any) -> Any:
+        t = _need_float(x)
+        if not isinstance(t, Vector):
+            return t(t), lambda context, builder, sig, arguments: arguments[0]
+
+        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            (value,) = arguments
+            lanes = t.lanes
+            while lanes > 1:
+                lanes //= 2
+                halves = (
+                    builder.shuffle_vector(
+                        value,
+                        ir.Constant(value.type, ir.Undefined),
+                        ir.Constant(ir.VectorType(_I32, lanes), list(range(first, first + lanes))),
+                    )
+                    for first in (0, lanes)
+                )
+                value = emit(builder, *halves)
+            return builder.extract_element(value, _I32(0))
+
+        return t.element(t), codegen
+
+    return fold
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    better = builder.select(builder.fcmp_ordered(">", a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, better)
+
+
+hsum = _fold(lambda builder, a, b: builder.fadd(a, b))
+hmax = _fold(_larger)

@@ -1,0 +1,44 @@
+"""Words that change no value, only how LLVM or the processor goes about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from cnncc.targets.cpu.vector.memory import element_at, place
+
+_I32 = ir.IntType(32)
+
+llvm.initialize_native_asmparser()  # keep_rolled is an (empty) piece of inline assembly
+
+
+@intrinsic
+def prefetch(typing: Any, a: Any, i: Any) -> Any:
+    element_at(a)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        pointer = builder.bitcast(place(context, builder, signature.args[0], *arguments), byte)
+        prototype = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, prototype, "llvm.prefetch.p0")
+        builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])  # to read, to L1, data
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64), codegen
+
+
+@intrinsic
+def keep_rolled(typing: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # LLVM may not copy a convergent call into a loop with a remainder, so it leaves the loop as written.  Unrolled
+        # copies of a register tile make it run out of registers and spill (a 12 x 2 tile ran at 40 % for that).
+        nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+        builder.call(nothing, [], attrs=["convergent", "nounwind", "readnone"])
+        return context.get_dummy_value()
+
+    return types.void(), codegen

@@ -1,0 +1,210 @@
+"""What each primitive means, in NumPy: the un-jitted form of every kernel, with the same bits.
+
+A vector is an array of its lanes, a pointer an array of what it points to.  Unlike machine code these check that every
+access lies inside its array, so running a kernel with NUMBA_DISABLE_JIT=1 finds a wrong index.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cnncc.loops.numerics import (
+    exponent,
+    fma,
+    mantissa,
+    maximum,
+    minimum,
+    relu,
+    rint,
+    scale2,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+def _inside(a: Array, lowest: int, highest: int) -> None:
+    if lowest < 0 or highest >= len(a):
+        raise IndexError(f"elements {lowest} to {highest} of an array of {len(a)}")
+
+
+def _places(a: Array, i: int, stride: int, count: int) -> Array:
+    places = i + stride * np.arange(count)
+    if count:
+        _inside(a, int(places.min()), int(places.max()))
+    return places
+
+
+def load1(a: Array, i: int) -> Any:
+    _inside(a, i, i)
+    return a[i]
+
+
+def _lanes_read(lanes: int) -> tuple[Callable[..., Any], ...]:
+    """The loads, splat and count of one width."""
+
+    def load_strided_tail(a: Array, i: int, stride: int, count: int) -> Array:
+        value = np.zeros(lanes, a.dtype)
+        count = max(0, min(count, lanes))
+        value[:count] = a[_places(a, i, stride, count)]
+        return value
+
+    def load(a: Array, i: int) -> Array:
+        return load_strided_tail(a, i, 1, lanes)
+
+    def load_tail(a: Array, i: int, count: int) -> Array:
+        return load_strided_tail(a, i, 1, count)
+
+    def load_strided(a: Array, i: int, stride: int) -> Array:
+        return load_strided_tail(a, i, stride, lanes)
+
+    def splat(scalar: Any) -> Array:
+        return np.full(lanes, scalar)
+
+    def count(start: Any) -> Array:
+        return start + np.arange(lanes, dtype=np.asarray(start).dtype)
+
+    return load, load_tail, load_strided, load_strided_tail, splat, count
+
+
+load2, load_tail2, load_strided2, load_strided_tail2, splat2, count2 = _lanes_read(2)
+load4, load_tail4, load_strided4, load_strided_tail4, splat4, count4 = _lanes_read(4)
+load8, load_tail8, load_strided8, load_strided_tail8, splat8, count8 = _lanes_read(8)
+load16, load_tail16, load_strided16, load_strided_tail16, splat16, count16 = _lanes_read(16)
+
+
+def _storable(a: Array, v: Any) -> None:
+    if np.asarray(v).dtype != a.dtype:
+        raise TypeError(f"{np.asarray(v).dtype} cannot be stored where {a.dtype} is kept")
+
+
+def store(a: Array, i: int, v: Any) -> None:
+    _storable(a, v)
+    if np.ndim(v):
+        store_strided_tail(a, i, 1, v, len(v))
+    else:
+        _inside(a, i, i)
+        a[i] = v
+
+
+def store_tail(a: Array, i: int, v: Array, count: int) -> None:
+    store_strided_tail(a, i, 1, v, count)
+
+
+def store_strided(a: Array, i: int, stride: int, v: Array) -> None:
+    store_strided_tail(a, i, stride, v, len(v))
+
+
+def store_strided_tail(a: Array, i: int, stride: int, v: Array, count: int) -> None:
+    _storable(a, v)
+    count = max(0, min(count, len(v)))
+    for lane, at in enumerate(_places(a, i, stride, count)):  # in lane order when stride is 0
+        a[at] = v[lane]
+
+
+def prefetch(a: Array, i: int) -> None:
+    """A hint; any address is allowed and nothing happens."""
+
+
+def keep_rolled() -> None:
+    """A hint to LLVM; nothing happens."""
+
+
+def sqrt(x: Any) -> Any:
+    return np.sqrt(x)
+
+
+def floor(x: Any) -> Any:
+    return np.floor(x)
+
+
+def absolute(x: Any) -> Any:
+    return np.abs(x)
+
+
+def copysign(x: Any, sign: Any) -> Any:
+    return np.copysign(x, sign)
+
+
+def select(condition: Any, x: Any, y: Any) -> Any:
+    return np.where(condition if np.asarray(condition).dtype == bool else condition != 0, x, y)[()]
+
+
+def flag(condition: Any, like: Any) -> Any:
+    return np.asarray(condition).astype(np.asarray(like).dtype)[()]
+
+
+def _fold(combine: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    def fold(x: Any) -> Any:
+        while np.ndim(x):
+            if len(x) == 1:
+                return x[0]
+            x = combine(x[: len(x) // 2], x[len(x) // 2 :])
+        return x
+
+    return fold
+
+
+hsum = _fold(lambda a, b: a + b)
+hmax = _fold(maximum)
+
+
+def _conversion(dtype: Any) -> Callable[[Any], Any]:
+    def convert(x: Any) -> Any:
+        x = np.asarray(x)
+        if np.issubdtype(x.dtype, np.floating) and np.issubdtype(dtype, np.integer):
+            return _saturated(x, np.dtype(dtype))
+        return x.astype(dtype)[()]
+
+    return convert
+
+
+def _saturated(x: Array, dtype: np.dtype[Any]) -> Any:
+    """Towards zero, the nearest representable integer, and 0 for NaN."""
+    limits = np.iinfo(dtype)
+    # Converting a number out of range is undefined in C, so those are put aside before.
+    above, below = x >= float(limits.max), x <= float(limits.min)
+    safe = np.where(np.isnan(x) | above | below, x.dtype.type(0), x)
+    result = np.trunc(safe).astype(dtype)
+    return np.where(above, dtype.type(limits.max), np.where(below, dtype.type(limits.min), result))[()]
+
+
+to_f32, to_f64 = _conversion(np.float32), _conversion(np.float64)
+to_u8, to_u16 = _conversion(np.uint8), _conversion(np.uint16)
+to_u32, to_u64 = _conversion(np.uint32), _conversion(np.uint64)
+to_i32, to_i64 = _conversion(np.int32), _conversion(np.int64)
+
+
+def _wrapping(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def wrapped(x: Any, y: Any) -> Any:
+        left, right = np.asarray(x), np.asarray(y)
+        if left.ndim < right.ndim:
+            left = left.astype(right.dtype)
+        elif right.ndim < left.ndim:
+            right = right.astype(left.dtype)
+        with np.errstate(over="ignore"):
+            return operation(left, right)[()]
+
+    return wrapped
+
+
+wrap_add = _wrapping(lambda a, b: a + b)
+wrap_mul = _wrapping(lambda a, b: a * b)
+bit_xor = _wrapping(lambda a, b: a ^ b)
+shift_left = _wrapping(lambda a, b: a << b)
+shift_right = _wrapping(lambda a, b: a >> b)
+
+
+def _at(c_type: Any) -> Callable[[int, int], Array]:
+    def at(address: int, length: int) -> Array:
+        return np.ctypeslib.as_array((c_type * length).from_address(address))
+
+    return at
+
+
+f32_at, f64_at = _at(ctypes.c_float), _at(ctypes.c_double)
+u8_at, u16_at = _at(ctypes.c_uint8), _at(ctypes.c_uint16)
+i32_at, i64_at = _at(ctypes.c_int32), _at(ctypes.c_int64)

@@ -1,0 +1,134 @@
+"""Emitted Python text as modules: `load_module(text)` writes the text to the cache folder and imports it from there.
+
+A module is named by a hash of its text and of everything that decides what it becomes (cache.environment_key), so
+equal text is one module, for all networks and processes.  Emitted modules import each other as
+`cnncc_emitted.k_<hash>`; a finder below resolves these names in any process, and imports a file only if hashing it gives
+its name, so that a file which was tampered with or damaged is never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from cnncc.errors import CompilerBug
+from cnncc.targets.cache import (
+    CacheInfo,
+    cache_clear,
+    cache_folder,
+    cache_info,
+    environment_key,
+    write_atomically,
+)
+
+__all__ = ["CacheInfo", "cache_clear", "cache_folder", "cache_info", "load_module", "module_name"]
+
+PACKAGE = "cnncc_emitted"
+_PREFIX = {"kernel": "k", "entry": "e"}
+
+
+def module_name(text: str, *, kind: Literal["kernel", "entry"], key_extra: str = "") -> str:
+    """The full name under which `load_module` loads `text`, for emitted texts that import it."""
+    return f"{PACKAGE}.{_PREFIX[kind]}_{_digest(_stored(text, key_extra))}"
+
+
+def load_module(
+    text: str, *, kind: Literal["kernel", "entry"], key_extra: str = ""
+) -> ModuleType:
+    """Import an emitted text, compiling its kernels or taking them from the cache.
+
+    `kind` only shows in the file's name.  `key_extra` makes otherwise equal texts distinct modules; it becomes a
+    comment in the file and must be one line (else ValueError).  CompilerBug if the text is not valid Python: it was emitted.
+    """
+    stored = _stored(text, key_extra)
+    name = f"{PACKAGE}.{_PREFIX[kind]}_{_digest(stored)}"
+    if name in sys.modules:
+        return sys.modules[name]
+    path = _path(name)
+    if not _intact(path, name):
+        write_atomically(path, stored)
+    try:
+        return importlib.import_module(name)
+    except SyntaxError as error:
+        raise CompilerBug("emit", path.name, f"emitted text is valid Python ({error})") from error
+
+
+def _stored(text: str, key_extra: str) -> bytes:
+    if len(key_extra.splitlines()) > 1:
+        raise ValueError(f"key_extra must be one line, but got {key_extra!r}")
+    return (f"{text.rstrip()}\n\n# key: {key_extra}\n" if key_extra else text).encode()
+
+
+def _digest(stored: bytes) -> str:
+    digest = hashlib.sha256(environment_key().encode())
+    digest.update(stored)
+    return digest.hexdigest()[:40]
+
+
+def _path(name: str) -> Path:
+    return cache_folder() / f"{name.rpartition('.')[2]}.py"
+
+
+def _intact(path: Path, name: str) -> bool:
+    """Whether the file exists and holds what its name says."""
+    return _read_checked(path, name) is not None
+
+
+def _read_checked(path: Path, name: str) -> bytes | None:
+    try:
+        stored = path.read_bytes()
+    except OSError:
+        return None
+    return stored if name.endswith(f"_{_digest(stored)}") else None
+
+
+class _Loader(InspectLoader):
+    """Runs bytes that were checked, not the file a second time; keeps no bytecode file."""
+
+    def __init__(self, path: Path, source: bytes) -> None:
+        self.path = path
+        self.source = source
+
+    def get_source(self, fullname: str) -> str:
+        return self.source.decode()
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = str(self.path)
+        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
+
+
+class _EmittedFinder(MetaPathFinder):
+    """Finds `cnncc_emitted` (an empty package) and the modules in it, in the cache folder."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == PACKAGE:
+            spec = ModuleSpec(PACKAGE, None, is_package=True)
+            spec.submodule_search_locations = []
+            return spec
+        package, _, name = fullname.rpartition(".")
+        if package != PACKAGE or not name.startswith(("k_", "e_")) or os.sep in name:
+            return None
+        file = _path(fullname)
+        source = _read_checked(file, fullname)
+        if source is None:
+            return None
+        loader = _Loader(file, source)
+        return importlib.util.spec_from_loader(fullname, loader, origin=str(file))
+
+
+if not any(isinstance(finder, _EmittedFinder) for finder in sys.meta_path):
+    sys.meta_path.append(_EmittedFinder())

@@ -1,0 +1,1 @@
+"""Training: data sets, learning-rate schedules, logs, checkpoints, and the loop that uses them."""

@@ -1,0 +1,127 @@
+"""The window relation, written once: output position o and tap k touch input position
+
+    i = o * stride + k * dilation - lo
+
+Shapes, oracles, gradients and loop nests all call this module; no other file may spell the formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cnncc.tensor import Extent
+
+Fit = Literal["exact", "floor", "partial"]
+
+
+def position(o: Any, k: Any, stride: Any, dilation: Any, lo: Any) -> Any:
+    """The input position under output o and tap k: over ints, NumPy arrays or loop indices."""
+    return o * stride + k * dilation + lo * -1  # loop indices cannot be subtracted from each other
+
+
+def reach(i: Any, k: Any, dilation: Any, lo: Any) -> Any:
+    """The relation solved for o * stride: the output whose tap k touches input i, if there is one."""
+    return i + lo + k * dilation * -1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a window: `size` taps, with stride, dilation and padding (lo, hi).
+
+    `fit` says what happens when the stride does not divide: `exact` is an error reported by the shape rule, `floor`
+    drops the remainder, `partial` keeps one last incomplete window that starts inside the input or its lower padding.
+    """
+
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    lo: int = 0
+    hi: int = 0
+    fit: Fit = "floor"
+
+    @property
+    def span(self) -> int:
+        """Input positions from the first tap to the last, both included."""
+        return self.dilation * (self.size - 1) + 1
+
+    def slack(self, n: Extent) -> Extent:
+        """How far the first window can move: n + lo + hi - span. Negative: the window is larger than the input."""
+        return n + (self.lo + self.hi - self.span)
+
+    def out(self, n: Extent) -> Extent:
+        """The output extent for input extent n."""
+        slack = self.slack(n)
+        if self.fit != "partial":
+            return slack // self.stride + 1
+        out = (slack + (self.stride - 1)) // self.stride + 1
+        if isinstance(out, int) and isinstance(n, int) and (out - 1) * self.stride >= n + self.lo:
+            return out - 1  # the last window would lie in the upper padding only
+        return out
+
+    def input(self, o: Any, k: Any) -> Any:
+        """The input position under output o and tap k, ints or NumPy arrays (may lie in the padding)."""
+        return position(o, k, self.stride, self.dilation, self.lo)
+
+    def taps(self, o: int, n: int) -> list[tuple[int, int]]:
+        """(tap, input position) pairs of output o that lie inside an input of extent n."""
+        pairs = ((k, self.input(o, k)) for k in range(self.size))
+        return [(k, i) for k, i in pairs if 0 <= i < n]
+
+    def counted(self, o: int, n: int) -> int:
+        """Taps of output o inside input plus padding: the divisor of an average that counts padding."""
+        return sum(-self.lo <= self.input(o, k) < n + self.hi for k in range(self.size))
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether two outputs may read the same input position."""
+        return self.stride < self.span
+
+    @property
+    def trivial(self) -> bool:
+        """Whether the axis reads exactly its own position."""
+        return (self.size, self.stride, self.lo, self.hi) == (1, 1, 0, 0)
+
+    def padded(self, lo: int, hi: int) -> Axis:
+        return replace(self, lo=lo, hi=hi)
+
+
+Window = tuple[Axis, ...]
+
+
+def same_pads(n: Extent, size: int, stride: int, dilation: int, *, lower: bool) -> tuple[int, int] | None:
+    """Padding that makes the output ceil(n / stride); the odd element goes to the end (start when `lower`).
+
+    None when it depends on a symbolic extent (stride above 1 on a symbol).
+    """
+    span = dilation * (size - 1) + 1
+    if stride == 1:
+        total = span - 1
+    elif isinstance(n, int):
+        total = max((-(-n // stride) - 1) * stride + span - n, 0)
+    else:
+        return None
+    small, large = total // 2, total - total // 2
+    return (large, small) if lower else (small, large)
+
+
+def solve_pads(n: int, size: int, stride: int, dilation: int, out: int) -> tuple[int, int] | None:
+    """Non-negative padding, as even as possible, for which exactly `out` windows fit; None when there is none."""
+    total = (out - 1) * stride + dilation * (size - 1) + 1 - n
+    return None if total < 0 else (total // 2, total - total // 2)
+
+
+def transposed_out(n: Extent, axis: Axis) -> Extent:
+    """The smallest extent whose window relation with `axis` has n outputs (the default of a transposed conv)."""
+    return (n - 1) * axis.stride + (axis.span - axis.lo - axis.hi)
+
+
+def positions(window: Window, out: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """All output positions in row-major order."""
+    if not window:
+        yield ()
+        return
+    for o in range(out[0]):
+        for rest in positions(window[1:], out[1:]):
+            yield (o, *rest)

@@ -1,0 +1,1 @@
+"""The built-in networks: `.cnn` files that can be compiled by their name."""
