@@ -1,8 +1,9 @@
-"""How fast are emitted register tiles?  A 1x1 convolution with bias and relu, on one core, for several tiles.
+"""How fast are emitted register tiles?  A 1x1 convolution with bias and relu, on one core, for
+several tiles.
 
-Run: python bench/tile.py [--json FILE]
-Prints compile seconds, GFLOP/s (median and best of 60 runs) and the number of fused multiply-add instructions on
-full-width registers.  The result is compared with NumPy before it is timed.
+Run: python bench/tile.py [--json FILE] Prints compile seconds, GFLOP/s (median and best of 60
+runs) and the number of fused multiply-add instructions on full-width registers.  The result is
+compared with NumPy before it is timed.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ PIXELS, CHANNELS = 3136, 64
 TILES = ((8, 3), (6, 4), (14, 2), (28, 1), (12, 2))
 
 
-def kernel_text(rows: int, vectors: int, lanes: int, element: str = "f32", rolled: bool = True) -> str:
-    """`rows` pixels by `vectors` * `lanes` output channels in registers; weights packed [k block][c][k in block]."""
+def kernel_text(
+    rows: int, vectors: int, lanes: int, element: str = "f32", rolled: bool = True
+) -> str:
+    """`rows` pixels by `vectors` * `lanes` output channels in registers; weights packed [k
+    block][c][k in block]."""
     tiles = [(r, v) for r in range(rows) for v in range(vectors)]
     block = lanes * vectors
     pointer = f"{element}*"
@@ -76,7 +80,9 @@ def measure(rows: int, vectors: int, lanes: int) -> dict[str, object]:
     bias, y = np.zeros(outputs, np.float32), np.empty((pixels, outputs), np.float32)
 
     start = time.perf_counter()
-    kernel = load_module(kernel_text(rows, vectors, lanes), kind="kernel", key_extra="bench").conv1x1
+    kernel = load_module(
+        kernel_text(rows, vectors, lanes), kind="kernel", key_extra="bench"
+    ).conv1x1
     seconds = time.perf_counter() - start
     arguments = (x, packed, bias, y, CHANNELS, outputs, pixels)
     kernel(*arguments)
@@ -102,8 +108,12 @@ def measure(rows: int, vectors: int, lanes: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures and the machine's facts to this file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--json", type=Path, help="write the figures and the machine's facts to this file"
+    )
     options = parser.parse_args()
     machine = detect()
     rows = [measure(*tile, machine.lanes_f32) for tile in TILES]

@@ -13,12 +13,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "CompilerBug": "cnncc.errors",
-    "Dataset": "cnncc.train.data",
-    "Model": "cnncc.model",
-    "SpecError": "cnncc.errors",
-    "compile": "cnncc.model",
-    "load_data": "cnncc.train.data",
+    "CompilerBug": ("cnncc.errors", "CompilerBug"),
+    "Dataset": ("cnncc.train.data", "Dataset"),
+    "Model": ("cnncc.model", "Model"),
+    "SpecError": ("cnncc.errors", "SpecError"),
+    "compile": ("cnncc.model", "compile"),
+    "load_data": ("cnncc.train.data", "load"),
 }
 
 __all__ = ["CompilerBug", "Dataset", "Model", "SpecError", "__version__", "compile", "load_data"]
@@ -27,7 +27,8 @@ __all__ = ["CompilerBug", "Dataset", "Model", "SpecError", "__version__", "compi
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'cnncc' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    module, attribute = _HOME[name]
+    value = getattr(import_module(module), attribute)
     globals()[name] = value  # the next look-up does not come here
     return value
 

@@ -183,6 +183,11 @@ class TensorType:
         return len(self.shape) - 1
 
     @property
+    def axes(self) -> int:
+        """Number of logical axes, the batch included."""
+        return len(self.shape) + (1 if self.batched else 0)
+
+    @property
     def channels(self) -> Extent:
         return self.shape[0]
 

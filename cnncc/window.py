@@ -90,7 +90,9 @@ class Axis:
 Window = tuple[Axis, ...]
 
 
-def same_pads(n: Extent, size: int, stride: int, dilation: int, *, lower: bool) -> tuple[int, int] | None:
+def same_pads(
+    n: Extent, size: int, stride: int, dilation: int, *, lower: bool
+) -> tuple[int, int] | None:
     """Padding that makes the output ceil(n / stride); the odd element goes to the end (start when `lower`).
 
     None when it depends on a symbolic extent (stride above 1 on a symbol).

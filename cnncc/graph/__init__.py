@@ -1,1 +1,1 @@
-"""The graph: tensors and operators in single assignment, between the language and the loop nests."""
+"""The graph: tensors and operators in single assignment, between language and loop nests."""

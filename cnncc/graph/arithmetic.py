@@ -1,6 +1,6 @@
-"""Compile-time arithmetic and comparison. Integers are exact and stay below 2^63; `/` gives an integer
-where the division has no remainder and a float otherwise; extents that are not known yet can be added,
-multiplied and floor-divided, and compared where the answer does not depend on them.
+"""Compile-time arithmetic and comparison. Integers are exact and stay below 2^63; `/` gives an
+integer where the division has no remainder and a float otherwise; extents that are not known yet
+can be added, multiplied and floor-divided, and compared where the answer does not depend on them.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ def apply(sign: BinaryOperator, left: Value, right: Value) -> Value:
     if sign in _ORDER:
         return _ordered(sign, left, right)
     try:
-        return _bounded(_compute(sign, left, right))
+        result: Value = _bounded(_compute(sign, left, right))
+        return result
     except OverflowError:
         raise Impossible("E0125", f"{left} {sign} {right} is too large") from None
 
 
-def negative(value: Value) -> Value:
+def negative(value: Value) -> int | float | Poly:
     """`-value` for a number or extent. Raises Impossible."""
     if not is_number(value) and not isinstance(value, Poly):
         raise Impossible("E0308", f"`-` takes a number, but got {show(value)}, {kind(value)}")

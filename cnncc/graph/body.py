@@ -1,13 +1,13 @@
-"""Reads a body: the statements of a net or of one use of a block. Names get values, layers go into the
-graph. A body sees its own names and the blocks that its file defines or imports; a block sees nothing of
-the net that uses it but its parameters and the net's defaults.
+"""Reads a body: the statements of a net or of one use of a block. Names get values, layers go into
+the graph. A body sees its own names and the blocks that its file defines or imports; a block sees
+nothing of the net that uses it but its parameters and the net's defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import assert_never
+from typing import Any, assert_never
 
 from cnncc.errors import Span, did_you_mean
 from cnncc.graph import limits
@@ -23,7 +23,7 @@ from cnncc.graph.session import Session
 from cnncc.graph.sources import Constant
 from cnncc.graph.values import POISON, Value, contains_tensor, is_poisoned, kind, show
 from cnncc.syntax import tree as t
-from cnncc.tensor import DType, TensorType
+from cnncc.tensor import DType, Extent, TensorType
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul"}
 """Layers behind the signs between two tensors."""
@@ -169,9 +169,7 @@ class Body(Evaluator):
         layers: list[tuple[str, tuple[str, ...]]] = []
         for argument in fact.arguments:
             if not isinstance(argument.value, t.Name) or argument.name is not None:
-                self.faults.error(
-                    "E0308", "`fused` takes names of layers", argument.span
-                )
+                self.faults.error("E0308", "`fused` takes names of layers", argument.span)
                 continue
             nodes = self._nodes(argument.value)
             if nodes is not None:
@@ -189,9 +187,7 @@ class Body(Evaluator):
         if isinstance(value, Node):
             return self.layers.get(name.name, (value.name,))
         if not is_poisoned(value):
-            self.faults.error(
-                "E0308", f"`{name.name}` names {kind(value)} and no layer", name.span
-            )
+            self.faults.error("E0308", f"`{name.name}` names {kind(value)} and no layer", name.span)
         return None
 
     # --- calls ---
@@ -221,7 +217,7 @@ class Body(Evaluator):
             self._group_of_layer(),
             call.span,
             spans=bound.spans,
-            options={name: word_or(value) for name, (value, _) in self.defaults.items()},
+            options={name: _plain(value) for name, (value, _) in self.defaults.items()},
             head=binder.head,
         )
 
@@ -310,6 +306,9 @@ class Body(Evaluator):
         self.nofuse += inner.nofuse
         return result
 
+    def declare_symbol(self, name: str, extent: Extent) -> None:
+        self.names[name] = extent
+
     # --- signs between tensors ---
 
     def is_tensor(self, value: Value) -> bool:
@@ -396,7 +395,7 @@ def assigned(body: Sequence[t.Statement]) -> Iterator[str]:
                 yield from assigned(statement.body)
 
 
-def word_or(value: Value) -> Value:
+def _plain(value: Value) -> Any:
     """A word without arguments as plain text, for `LayerBuilder.options`."""
     return value.name if isinstance(value, Word) and not value.args else value
 
@@ -407,4 +406,3 @@ def _fits(value: Value, annotation: object) -> bool:
     except ArgumentError:
         return False
     return True
-

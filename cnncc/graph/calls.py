@@ -1,5 +1,5 @@
-"""Matches the arguments of a call to what its layer or block takes. Every complaint points at the very
-argument; all complaints about one call are made at once.
+"""Matches the arguments of a call to what its layer or block takes. Every complaint points at the
+very argument; all complaints about one call are made at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bound:
 
 @dataclass
 class Binder:
-    """Matches one call. `unknown_word` reports a name that means nothing where a tensor is needed."""
+    """Matches one call; `unknown_word` reports a meaningless name where a tensor is needed."""
 
     faults: Faults
     call: t.Call
@@ -225,5 +225,3 @@ def _tensors(count: int | None) -> str:
 def _words(description: str) -> list[str]:
     letters = "".join(c if c.isalnum() or c == "_" else " " for c in description)
     return [w for w in letters.split() if w not in ("a", "an", "or", "at", "of", "one", "per")]
-
-

@@ -1,7 +1,7 @@
 """Evaluates expressions while a network is built. What is here needs no graph: literals, names,
-arithmetic, comparison, logic and the lazy `if`. What a call means, and what an operator between tensors
-means, is left to the one who uses it: the elaborator adds layers to the graph, the checker of `expect`
-looks up counts.
+arithmetic, comparison, logic and the lazy `if`. What a call means, and what an operator between
+tensors means, is left to the one who uses it: the elaborator adds layers to the graph, the checker
+of `expect` looks up counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cnncc.graph.faults import Faults
 from cnncc.graph.layer import Size, Word
 from cnncc.graph.values import POISON, Value, is_poisoned, kind, show
 from cnncc.syntax import tree as t
-from cnncc.tensor import Poly
+from cnncc.tensor import Extent, Poly
 
 
 class Evaluator:
@@ -41,6 +41,10 @@ class Evaluator:
 
     def is_tensor(self, value: Value) -> bool:
         """Whether operators between such values are for `between_tensors`."""
+        raise NotImplementedError
+
+    def declare_symbol(self, name: str, extent: Extent) -> None:
+        """Let a name stand for an extent that only the data will tell."""
         raise NotImplementedError
 
     # --- expressions ---
@@ -170,7 +174,7 @@ class Evaluator:
             )
         return None
 
-    def extent(self, e: t.Expr, what: str) -> int | Poly | None:
+    def extent(self, e: t.Expr, what: str) -> Extent | None:
         """A whole number or an extent that is not known yet, or None after a report."""
         value = self.value(e)
         if isinstance(value, Poly):

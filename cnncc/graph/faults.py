@@ -1,5 +1,6 @@
-"""Collects what is wrong while a network is built. A mistake inside a block is found again for every use
-of the block and every turn of a `repeat`; it is reported once, with the use that showed it first.
+"""Collects what is wrong while a network is built. A mistake inside a block is found again for
+every use of the block and every turn of a `repeat`; it is reported once, with the use that showed
+it first.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Faults:
         notes: Iterable[Note] = (),
         helps: Iterable[str] = (),
     ) -> Poison:
-        """Report a mistake; the value that stands for it. Raises SpecError when there are too many."""
+        """Report a mistake; the value that stands for it. Raises SpecError after too many."""
         place = (code, span.file, span.start)
         if place in self._places:
             return POISON
@@ -64,9 +65,7 @@ class Faults:
         """Count one evaluated expression, `levels` deeper than the one around it."""
         self._steps += 1
         if self._steps > limits.STEPS:
-            self.stop(
-                "E0122", f"building a network takes at most {limits.STEPS} evaluations", span
-            )
+            self.stop("E0122", f"building a network takes at most {limits.STEPS} evaluations", span)
         if self._depth + levels > limits.DEPTH:
             self.stop(
                 "E0123",

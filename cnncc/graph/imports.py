@@ -1,7 +1,7 @@
-"""Reads a file and what it imports. An import names a file by a relative path below the folder of the
-file that was asked for (the root); it can neither climb out nor follow a link out, import itself, or
-bring in more than a bounded number of files. What a file defines is visible in the files that import it
-directly, and nowhere else.
+"""Reads a file and what it imports. An import names a file by a relative path below the folder of
+the file that was asked for (the root); it can neither climb out nor follow a link out, import
+itself, or bring in more than a bounded number of files. What a file defines is visible in the files
+that import it directly, and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnncc.errors import NOWHERE, Diagnostics, Note, Source, Span, SpecError
+from cnncc.errors import NOWHERE, Diagnostics, Note, Span, SpecError
 from cnncc.graph import limits
 from cnncc.syntax import tree as t
 from cnncc.syntax.limits import TEXT_BYTES
@@ -20,7 +20,7 @@ from cnncc.syntax.parse import parse
 
 @dataclass(eq=False)
 class Unit:
-    """A file with the blocks and nets that are visible in it, and the unit where each is defined."""
+    """A file with the blocks and nets visible in it, and the unit where each is defined."""
 
     name: str
     tree: t.File
@@ -42,10 +42,10 @@ class Program:
 
 
 def read_program(text: str, file: str = "<text>", path: Path | None = None) -> Program:
-    """Parse a text and its imports, which lie beside or below `path`; without one it may not import.
+    """Parse a text and its imports, which lie beside or below `path`: without one, none may be.
 
-    Raises SpecError with the mistakes of all files: E01xx of each, E04xx of imports, E0305 for a name
-    that is defined twice.
+    Raises SpecError with the mistakes of all files: E01xx of each, E04xx of imports, E0305 for a
+    name that is defined twice.
     """
     where = None if path is None else path.resolve()
     reader = _Reader(None if where is None else where.parent)
@@ -67,14 +67,14 @@ def read_text(path: Path, shown: str, span: Span = NOWHERE) -> str:
         reason = (error.strerror or "it cannot be read").lower()
         raise _wrong("E0401", f"cannot read `{shown}`: {reason}", span) from None
     if len(data) > TEXT_BYTES:
-        raise _wrong("E0106", f"a file has at most {TEXT_BYTES} bytes, but `{shown}` has more", span)
+        raise _wrong(
+            "E0106", f"a file has at most {TEXT_BYTES} bytes, but `{shown}` has more", span
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _wrong(
-            "E0401", f"`{shown}` is not a text: line {line} is not UTF-8", span
-        ) from None
+        raise _wrong("E0401", f"`{shown}` is not a text: line {line} is not UTF-8", span) from None
 
 
 def _wrong(code: str, message: str, span: Span) -> SpecError:
@@ -93,7 +93,7 @@ class _Reader:
     def unit(
         self, text: str, file: str, folder: Path | None, chain: tuple[tuple[Path, str], ...]
     ) -> Unit | None:
-        """A file and its imports; None when its text has mistakes. `chain`: the files that led here."""
+        """A file and its imports, None when its text is wrong; `chain`: the files before it."""
         try:
             tree = parse(text, file)
         except SpecError as error:
@@ -170,7 +170,7 @@ class _Reader:
             self.found.extend(error.diagnostics)
             return None
         name = (self.root / shown).as_posix()
-        self.done[path] = self.unit(text, _display(name), path.parent, (*chain, (path, shown)))
+        self.done[path] = self.unit(text, display(name), path.parent, (*chain, (path, shown)))
         return self.done[path]
 
     def _locate(self, text: str, folder: Path, span: Span) -> Path | None:
@@ -200,7 +200,7 @@ class _Reader:
         return path
 
 
-def _display(path: str) -> str:
+def display(path: str) -> str:
     """A path as diagnostics show it: relative to the working folder when it lies below it."""
     try:
         return Path(path).relative_to(Path.cwd()).as_posix()

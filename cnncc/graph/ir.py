@@ -111,7 +111,7 @@ class Graph:
         if cached is None:
             cached = {n.name: n for n in self.nodes}
             object.__setattr__(self, "_index", cached)
-        return cached  # type: ignore[no-any-return]
+        return cached
 
     def types(self, node: Node) -> tuple[TensorType, ...]:
         """The types of a node's inputs."""

@@ -261,13 +261,13 @@ def _convert_pad(value: Any, argument: str) -> Pad:
             if all(_integer(o) and o >= 1 for o in out):
                 return Pad("solve", out=tuple(out))
         case "const" if 1 <= len(value.args) <= 2 and not named and _number(value.args[0]):
-            amount = _pairs(value.args[1]) if len(value.args) == 2 else "same"
-            if amount is not None:
-                return Pad(amount, "const", float(value.args[0]))
+            border: Any = _pairs(value.args[1]) if len(value.args) == 2 else "same"
+            if border is not None:
+                return Pad(border, "const", float(value.args[0]))
         case "replicate" | "reflect" | "circular" if len(value.args) <= 1 and not named:
-            amount = _pairs(value.args[0]) if value.args else "same"
-            if amount is not None:
-                return Pad(amount, value.name)
+            border = _pairs(value.args[0]) if value.args else "same"
+            if border is not None:
+                return Pad(border, value.name)
     _refuse(value, Pad, argument)
 
 

@@ -1,5 +1,5 @@
-"""The limits of what a text may ask the compiler to build, each with its own code: whatever the text
-says, building stops with a diagnostic after a moment and before anything large exists.
+"""The limits of what a text may ask the compiler to build, each with its own code: whatever the
+text says, building stops with a diagnostic after a moment and before anything large exists.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FILES = 100
 
 
 def check_type(type: TensorType, what: str) -> None:
-    """Raise ShapeError unless all known extents are in 1..EXTENT and the elements at most ELEMENTS."""
+    """Raise ShapeError unless known extents are in 1..EXTENT and elements at most ELEMENTS."""
     for extent in type.shape:
         if isinstance(extent, int) and not 1 <= extent <= EXTENT:
             raise ShapeError(
@@ -62,7 +62,9 @@ def check_type(type: TensorType, what: str) -> None:
 class BoundedBuilder(Builder):
     """A builder that refuses types beyond the limits as soon as they come up."""
 
-    def add(self, op: Operator, *inputs: Node, name: str = "", origin: Origin | None = None) -> Node:
+    def add(
+        self, op: Operator, *inputs: Node, name: str = "", origin: Origin | None = None
+    ) -> Node:
         node = super().add(op, *inputs, name=name, origin=origin)
         check_type(node.type, op.name)
         if len(self.nodes) > NODES:

@@ -1,5 +1,5 @@
-"""What a net says beside its graph: what it expects, which layers must or must not share a kernel, how it
-is trained, and which layers its names stand for.
+"""What a net says beside its graph: what it expects, which layers must or must not share a kernel,
+how it is trained, and which layers its names stand for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Setting: TypeAlias = "bool | int | float | Choice"
 
 @dataclass(frozen=True)
 class Choice:
-    """An optimizer or schedule by name, with all its arguments: `sgd(lr = 0.05, momentum = 0.9)`."""
+    """An optimizer or schedule with all its arguments: `sgd(lr = 0.05, momentum = 0.9)`."""
 
     name: str
     values: tuple[tuple[str, Setting], ...] = ()
@@ -34,8 +34,8 @@ class Choice:
 class Target:
     """What the loss compares with: an input of the training graph.
 
-    `class[k]` has the type i64[*, 1] with values 0..k-1, and `classes` is k; it is None for a target
-    that has no classes.
+    `class[k]` has the type i64[*, 1] with values 0..k-1, and `classes` is k; it is None for a
+    target that has no classes.
     """
 
     name: str
@@ -77,9 +77,9 @@ class Requirement:
 class Module:
     """A net beside its graph.
 
-    `arguments` are the net's arguments as compiled; `inputs` the nodes of data inputs in order (targets
-    are in `training`); `layers` the nodes of each assigned name, parameters left out; `nofuse` nodes that
-    get kernels of their own.
+    `arguments` are the net's arguments as compiled; `inputs` the nodes of data inputs in order
+    (targets are in `training`); `layers` the nodes of each assigned name, parameters left out;
+    `nofuse` nodes that get kernels of their own.
     """
 
     name: str
@@ -91,4 +91,5 @@ class Module:
     requirements: tuple[Requirement, ...] = ()
     nofuse: tuple[str, ...] = ()
     training: Training | None = None
+    state_updates: tuple[tuple[str, str], ...] = ()
     span: Span = field(default=NOWHERE, compare=False, repr=False)

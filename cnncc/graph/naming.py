@@ -1,7 +1,7 @@
-"""Names of layers. Every layer that a statement makes gets a name of its own while the statement is read
-(`c1.conv`, `c1.tanh`); at the end of the statement its main layer takes over the name that the statement
-assigns (`c1.conv` becomes `c1`, its kernel `c1.weight`). The rules are written down in README.md of this
-folder, because weight files depend on them.
+"""Names of layers. Every layer that a statement makes gets a name of its own while the statement is
+read (`c1.conv`, `c1.tanh`); at the end of the statement its main layer takes over the name that the
+statement assigns (`c1.conv` becomes `c1`, its kernel `c1.weight`). The rules are written down in
+README.md of this folder, because weight files depend on them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ class Member:
 
     name: str
     parametrised: bool = False
+    passing: bool = False  # only in training, as dropout: it never is what a statement is about
 
 
 @dataclass
 class Group:
-    """The layers of one statement: `assigned` is its name in full (`layer1.c1`), "" when it has none."""
+    """The layers of one statement: `assigned` is its name in full (`layer1.c1`), "" when it has
+    none.
+    """
 
     assigned: str
     prefix: str  # of the body it stands in: "" or "layer1."
@@ -80,17 +83,21 @@ class Naming:
         assigned = "" if name is None else self.take(prefix + name)
         return Group(assigned, prefix, len(self.builder.nodes), len(self.conditions))
 
-    def member(self, group: Group, operator: str) -> Member:
+    def member(self, group: Group, operator: str, *, passing: bool = False) -> Member:
         """A layer or block of the statement."""
         if group.assigned:
-            member = Member(self.take(f"{group.assigned}.{operator}"))
+            member = Member(self.take(f"{group.assigned}.{operator}"), passing=passing)
         else:
-            member = Member(self.numbered(group.prefix + operator))
+            member = Member(self.numbered(group.prefix + operator), passing=passing)
         group.members.append(member)
         return member
 
     def close(self, group: Group, value: Value) -> Value:
         """Let the main layer have the statement's name; the value, with its node renamed."""
+        if not group.members and group.assigned:
+            # Another name for something that has one: the name stays free for a layer.
+            self._taken.discard(group.assigned)
+            self._reserved.add(group.assigned)
         main = _main(group)
         if main is None or not group.assigned:
             return value
@@ -146,4 +153,5 @@ def _main(group: Group) -> Member | None:
     weighted = [m for m in group.members if m.parametrised]
     if len(weighted) == 1:
         return weighted[0]
-    return None if weighted or not group.members else group.members[-1]
+    others = [m for m in group.members if not m.passing]
+    return None if weighted or not others else others[-1]

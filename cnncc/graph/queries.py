@@ -1,6 +1,6 @@
-"""What a text can ask about a tensor while the network is built: `channels(x)`, `extent(x, axis)` with
-axis 0 for the first spatial axis, and `shape(x)`, a list. `zeros(c, h, w)` is a tensor of zeros, one per
-sample.
+"""What a text can ask about a tensor while the network is built: `channels(x)`, `extent(x, axis)`
+with axis 0 for the first spatial axis, and `shape(x)`, a list. `zeros(c, h, w)` is a tensor of
+zeros, one per sample.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What all parts of one network under construction share: the graph, the names, the shared kernels, the
-conditions on extents, and the mistakes. It runs layers: everything that adds to the graph goes through
-`Session.run`, which gives the layer its name and turns a broken rule into a diagnostic.
+"""What all parts of one network under construction share: the graph, the names, the shared kernels,
+the conditions on extents, and the mistakes. It runs layers: everything that adds to the graph goes
+through `Session.run`, which gives the layer its name and turns a broken rule into a diagnostic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cnncc.graph.ir import Condition, Node, Origin, ShapeError
 from cnncc.graph.layer import INITS, ArgumentError, Init, Layer, LayerBuilder
 from cnncc.graph.limits import BoundedBuilder
 from cnncc.graph.naming import Group, Member, Naming
-from cnncc.graph.sources import Kind, Parameter
+from cnncc.graph.sources import RANDOM_KEY, Kind, Parameter
 from cnncc.graph.values import Value
 from cnncc.tensor import TensorType
 from cnncc.window import Fit
@@ -30,7 +30,10 @@ PAD_WORDS = frozenset(
 
 @dataclass
 class Session:
-    """One network under construction. `fit` in `options` is the net's default, see LayerBuilder."""
+    """One network under construction, for training with `train`.
+
+    `state_updates` are pairs (state, its value after a training step), from norms.
+    """
 
     builder: BoundedBuilder
     layers: Mapping[str, Layer]
@@ -38,11 +41,17 @@ class Session:
     conditions: list[Condition] = field(default_factory=list)
     shared: dict[str, Node] = field(default_factory=dict)
     open_members: list[Member] = field(default_factory=list)
+    state_updates: list[tuple[Node, Node]] = field(default_factory=list)
+    train: bool = False
     layer_count: int = 0
 
     def __post_init__(self) -> None:
         self.naming = Naming(self.builder, self.conditions)
         self.words = known_words(self.layers)
+        # What a layer may ask `b.options` for besides the net's defaults.
+        self.options: dict[str, Any] = {"train": self.train, "state_updates": self.state_updates}
+        if self.train:
+            self.options["rng"] = self.builder.add(RANDOM_KEY, name="random.key")
 
     def run(
         self,
@@ -61,7 +70,9 @@ class Session:
         `call` is the whole call in the text, `head` its name, `spans` where its arguments stand.
         """
         self.count_layer(head)
-        member = self.naming.member(group, layer.name)
+        member = self.naming.member(
+            group, layer.name, passing=layer.category == "regularisation"
+        )
         self.open_members.append(member)
         fit: Fit = options.get("fit", "exact")
         builder = LayerBuilder(
@@ -71,7 +82,7 @@ class Session:
             self.make_parameter,
             fit,
             self.conditions,
-            options,
+            {**options, **self.options},
         )
         try:
             return layer.function(builder, *tensors, **arguments)
@@ -93,13 +104,19 @@ class Session:
         finally:
             self.open_members.pop()
 
+    def drop_unused_key(self) -> None:
+        """Take the key of random numbers out again when no layer draws any."""
+        first, *rest = self.builder.nodes
+        if first.op is RANDOM_KEY and not any(first.name in node.inputs for node in rest):
+            self.builder.replace_from(0, rest)
+
     def count_layer(self, span: Span) -> None:
         """Count a layer. Raises SpecError when there are too many."""
         self.layer_count += 1
         if self.layer_count > limits.LAYERS:
             self.faults.stop(
                 "E0120",
-                f"a network has at most {limits.LAYERS} layers after blocks and repeats are expanded",
+                f"a network has at most {limits.LAYERS} layers, all uses of blocks counted",
                 span,
             )
 
@@ -108,7 +125,7 @@ class Session:
     ) -> Node:
         """A new parameter, or the one that was made first under a shared name.
 
-        Raises ShapeError (E0207, E0208).
+        Raises ShapeError (E0317, E0318).
         """
         for member in self.open_members:
             member.parametrised = True
@@ -118,7 +135,7 @@ class Session:
             first = self.shared[name]
             if first.type != type:
                 raise ShapeError(
-                    "E0207",
+                    "E0317",
                     f"layers that share the kernel `{name}` need it in the same shape",
                     arithmetic=[
                         f"`{first.origin.layer}` made it {first.type}",
@@ -170,7 +187,7 @@ def _check_literal(init: Init, type: TensorType) -> None:
     if not regular or tuple(shape) != type.shape:
         got = "x".join(map(str, shape)) if regular else "lists of different lengths"
         raise ShapeError(
-            "E0208",
+            "E0318",
             f"the literal must have the parameter's shape {list(type.shape)}, but it has {got}",
             argument="init",
         )

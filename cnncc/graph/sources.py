@@ -1,7 +1,7 @@
-"""Where the values of a graph come from: inputs, parameters and constants. They are operators without
-operands and without a loop nest: a target binds the first two to memory that it is given, and fills the
-third itself. Their type is not inferred from anything, so it is one of their fields; graph text shows it
-once, behind the colon, like every other type.
+"""Where the values of a graph come from: inputs, parameters and constants. They are operators
+without operands and without a loop nest: a target binds the first two to memory that it is given,
+and fills the third itself. Their type is not inferred from anything, so it is one of their fields;
+graph text shows it once, behind the colon, like every other type.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from cnncc.graph.ir import Operator
 from cnncc.graph.layer import Init
-from cnncc.tensor import TensorType
+from cnncc.tensor import DType, TensorType
 
 Kind = Literal["trained", "frozen", "state"]
-Role = Literal["data", "target"]
+Role = Literal["data", "target", "random"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Source(Operator):
 
 @dataclass(frozen=True)
 class Input(Source):
-    """An array that the caller gives: the data, or in training a target of the loss."""
+    """An array that the caller gives: data, a target of the loss, or the key of random numbers."""
 
     name: ClassVar[str] = "input"
 
@@ -47,7 +47,7 @@ class Input(Source):
 
 @dataclass(frozen=True)
 class Parameter(Source):
-    """An array that belongs to the network: trained, frozen at its initial value, or running state."""
+    """An array of the network: trained, frozen at its initial value, or running state."""
 
     name: ClassVar[str] = "parameter"
 
@@ -67,6 +67,9 @@ class Constant(Source):
 
     value: float = 0.0
 
+
+RANDOM_KEY = Input(TensorType(DType.I64, (2,), batched=False), role="random")
+"""The seed and the step that random layers such as dropout draw their numbers from."""
 
 SOURCES: dict[str, type[Source]] = {c.name: c for c in (Input, Parameter, Constant)}
 """By the name that graph text uses."""

@@ -1,7 +1,8 @@
-"""The values that exist while a network is built: numbers, truth values, tuples and lists of them, sizes
-such as 3x3, words such as `same`, extents that are not known yet (`H`), names of shared kernels, and
-tensors, which are nodes of the graph. A value that stands for a mistake that has been reported is
-`POISON`: whatever is computed from it is poison too, so that one mistake is reported once.
+"""The values that exist while a network is built: numbers, truth values, tuples and lists of them,
+sizes such as 3x3, words such as `same`, extents that are not known yet (`H`), names of shared
+kernels, and tensors, which are nodes of the graph. A value that stands for a mistake that has been
+reported is `POISON`: whatever is computed from it is poison too, so that one mistake is reported
+once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Poison:
 POISON: Final = Poison()
 
 Value: TypeAlias = (
-    "bool | int | float | Poly | tuple[Any, ...] | list[Any] | Size | Word | Weights | Node | Poison"
+    "bool | int | float | Poly | tuple[Any, ...] | list[Any]"
+    " | Size | Word | Weights | Node | Poison"
 )
 
 

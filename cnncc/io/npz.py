@@ -53,15 +53,13 @@ def read_npz(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Every array of an npz file by name, numbers and booleans only, and the texts kept with them.
 
-    `only` leaves out all other names. `check` sees the names, dtypes and shapes before any value is
-    decompressed, and may raise.
+    `only` leaves out all other names, whatever they hold. `check` sees the names, dtypes and shapes
+    before any value is decompressed, and may raise.
     Raises DataError: E0702 not an npz file, E0703 sizes disagree, E0704 a pickle inside, E0705 more
     than `max_bytes` in all.
     """
     with _open_archive(path) as archive:
-        headers = _read_headers(archive, path)
-        if only is not None:
-            headers = {name: header for name, header in headers.items() if name in only}
+        headers = _read_headers(archive, path, only)
         total = sum(header.info.bytes for header in headers.values())
         check_limit(total, max_bytes, f"{path} unpacked")
         metadata = _read_metadata(archive, headers.pop(METADATA, None), path)
@@ -69,6 +67,12 @@ def read_npz(
             check({name: header.info for name, header in headers.items()})
         arrays = {name: _read_array(archive, header) for name, header in headers.items()}
         return arrays, metadata
+
+
+def npz_names(path: Path) -> frozenset[str]:
+    """The names of the arrays, from the archive's directory alone. Raises DataError E0702."""
+    with _open_archive(path) as archive:
+        return frozenset(name.removesuffix(".npy") for name in archive.namelist())
 
 
 def inspect_npz(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
@@ -126,13 +130,17 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
             ) from None
 
 
-def _read_headers(archive: zipfile.ZipFile, path: Path) -> dict[str, _Header]:
+def _read_headers(
+    archive: zipfile.ZipFile, path: Path, only: Collection[str] | None = None
+) -> dict[str, _Header]:
     found: dict[str, _Header] = {}
     listed = archive.infolist()
     if len(listed) > MAX_TENSORS:
         raise refuse(LIMIT, f"{path}: {len(listed)} arrays are over the limit, {MAX_TENSORS}")
     for member in listed:
         name = member.filename.removesuffix(".npy")
+        if only is not None and name not in only:
+            continue
         if name.endswith((".pkl", ".pickle")):
             raise refuse(
                 CODE,

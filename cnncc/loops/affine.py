@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from cnncc.loops.ir import (
     Add,
@@ -35,57 +36,58 @@ __all__ = ["Linear", "extent_of", "linear", "unpack"]
 
 @dataclass(frozen=True)
 class Linear:
-    """constant + the sum of coefficient * variable; no coefficient is zero."""
+    """constant + the sum of coefficient * atom; no coefficient is zero.
+
+    Atoms are loop variables, and indices that are not affine themselves, such as a quotient.
+    """
 
     constant: Extent
-    terms: Mapping[str, Extent]
+    terms: Mapping[Index, Extent]
+
+    def plus(self, other: Linear, times: int = 1) -> Linear:
+        """self + times * other."""
+        terms = dict(self.terms)
+        for atom, c in other.terms.items():
+            terms[atom] = terms.get(atom, 0) + times * c
+        left = {atom: c for atom, c in terms.items() if c != 0}
+        return Linear(self.constant + times * other.constant, left)
+
+    def scaled(self, factor: Extent) -> Linear:
+        if factor == 0:
+            return Linear(0, {})
+        return Linear(self.constant * factor, {a: c * factor for a, c in self.terms.items()})
 
 
-def linear(i: Index, sizes: Mapping[str, Extent]) -> Linear | None:
-    """The index as an affine function of the loop variables; None when it is not one."""
+def linear(i: Index, sizes: Mapping[str, Extent]) -> Linear:
+    """The index as an affine function of its loop variables and of what is not affine in it."""
     match i:
         case Int(n):
             return Linear(n, {})
         case Size(name):
             return Linear(sizes[name], {})
-        case Var(name):
-            return Linear(0, {name: 1})
         case Add(a, b):
-            return _sum(linear(a, sizes), linear(b, sizes))
+            return linear(a, sizes).plus(linear(b, sizes))
         case Mul(a, b):
-            return _product(linear(a, sizes), linear(b, sizes))
+            x, y = linear(a, sizes), linear(b, sizes)
+            if not x.terms:
+                return y.scaled(x.constant)
+            return x.scaled(y.constant) if not y.terms else Linear(0, {i: 1})
         case Div() | Mod() | Least():
-            constant = _rounded(i, sizes)
-            return None if constant is None else Linear(constant, {})
-        case Fetch():
-            return None
+            constant = _constant(i, sizes)
+            return Linear(0, {i: 1}) if constant is None else Linear(constant, {})
+        case Var() | Fetch():
+            return Linear(0, {i: 1})
+        case _:
+            assert_never(i)
 
 
 def extent_of(i: Index, sizes: Mapping[str, Extent]) -> Extent | None:
     """The value of an index without loop variables; None when it has some, or reads a buffer."""
     sum_ = linear(i, sizes)
-    return None if sum_ is None or sum_.terms else sum_.constant
+    return None if sum_.terms else sum_.constant
 
 
-def _sum(a: Linear | None, b: Linear | None) -> Linear | None:
-    if a is None or b is None:
-        return None
-    terms = dict(a.terms)
-    for name, c in b.terms.items():
-        terms[name] = terms.get(name, 0) + c
-    return Linear(a.constant + b.constant, {name: c for name, c in terms.items() if c != 0})
-
-
-def _product(a: Linear | None, b: Linear | None) -> Linear | None:
-    if a is None or b is None or (a.terms and b.terms):
-        return None
-    sum_, factor = (a, b.constant) if a.terms else (b, a.constant)
-    if factor == 0:
-        return Linear(0, {})
-    return Linear(sum_.constant * factor, {name: c * factor for name, c in sum_.terms.items()})
-
-
-def _rounded(i: Div | Mod | Least, sizes: Mapping[str, Extent]) -> Extent | None:
+def _constant(i: Div | Mod | Least, sizes: Mapping[str, Extent]) -> Extent | None:
     """A quotient, remainder or minimum without variables, as far as extents can express it."""
     a, b = extent_of(i.a, sizes), extent_of(i.b, sizes)
     if a is None or not isinstance(b, int):
@@ -119,9 +121,10 @@ def unpack(
             found[var] = Int(0)
     for part, axis, at in zip(index, axes, element, strict=True):
         sum_ = linear(part, sizes)
-        if sum_ is None or sum_.constant != 0:
+        if sum_.constant != 0 or not all(isinstance(atom, Var) for atom in sum_.terms):
             return None
-        digits = {v: c for v, c in sum_.terms.items() if extents.get(v) != 1}
+        named = {atom.name: c for atom, c in sum_.terms.items() if isinstance(atom, Var)}
+        digits = {v: c for v, c in named.items() if extents.get(v) != 1}
         faster: Index = ix(1)
         while digits:
             place = extent_of(faster, sizes)

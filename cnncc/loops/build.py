@@ -19,6 +19,7 @@ from cnncc.loops.ir import (
     Load,
     Nest,
     Size,
+    Statement,
     Store,
     Value,
     ix,
@@ -80,9 +81,9 @@ class NestBuilder:
         self.buffers.append(Buffer(name, type.dtype, sizes, role))
         return Handle(name)
 
-    def nest(self, *body: Body | Sequence[object]) -> Nest:
-        flat = tuple(s for part in body for s in (part if isinstance(part, tuple) else (part,)))
-        return Nest(tuple(self.buffers), dict(self.sizes), flat)  # type: ignore[arg-type]
+    def nest(self, *body: Statement | Body) -> Nest:
+        parts = (part if isinstance(part, tuple) else (part,) for part in body)
+        return Nest(tuple(self.buffers), dict(self.sizes), tuple(s for part in parts for s in part))
 
 
 def loops(kind: Kind, axes: Sequence[tuple[str, Index | int]], *body: object) -> For:

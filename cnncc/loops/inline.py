@@ -71,7 +71,7 @@ def inline(
     Raises CannotInline when a nest has another form, or when `keep` is asked for and the consumer
     does not read every element exactly once.
     """
-    merge = _merge(consumer, Producer.of(producer), buffer, alias or {})
+    merge = _merge(consumer, Producer.of(producer), buffer, alias or {}, keep)
     fusion = _Fusion(consumer, buffer, merge, keep)
     body = fusion.body(consumer.body, _Scope({}, {}, True))
     if keep and fusion.computed != 1:
@@ -80,13 +80,19 @@ def inline(
 
 
 def merged_names(
-    consumer: Nest, producer: Nest, buffer: str, alias: Mapping[str, str] | None = None
+    consumer: Nest,
+    producer: Nest,
+    buffer: str,
+    *,
+    keep: bool = False,
+    alias: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The name in the inlined nest of every buffer of the producer; the output's is `buffer`.
+    """What `inline` with these arguments calls the producer's inputs, and with `keep` its output.
 
     A name that the consumer uses too is prefixed: the `w` of what computes `x` becomes `x_w`.
     """
-    return _merge(consumer, Producer.of(producer), buffer, alias or {}).buffers
+    names = _merge(consumer, Producer.of(producer), buffer, alias or {}, keep).buffers
+    return {b.name: names[b.name] for b in producer.buffers if keep or b.role == "in"}
 
 
 # --- names, sizes and buffers ---------------------------------------------------------------------
@@ -102,10 +108,12 @@ class _Merge:
     names: Names  # taken in either nest
 
 
-def _merge(consumer: Nest, producer: Producer, buffer: str, alias: Mapping[str, str]) -> _Merge:
+def _merge(
+    consumer: Nest, producer: Producer, buffer: str, alias: Mapping[str, str], keep: bool
+) -> _Merge:
     _check_fit(consumer, buffer, producer)
     nest = producer.nest
-    names = Names(names_of(consumer))
+    names = Names(names_of(consumer) - (set() if keep else {buffer}))
     buffers = {producer.output.name: buffer}
     for b in nest.buffers:
         if b.name in alias:
@@ -150,11 +158,12 @@ def _check_alias(theirs: Buffer, consumer: Nest, mine: Buffer, producer: Nest) -
 
 
 def _merged_buffers(consumer: Nest, buffer: str, merge: _Merge, keep: bool) -> tuple[Buffer, ...]:
-    known = {b.name for b in consumer.buffers}
+    others = {b.name for b in consumer.buffers if b.name != buffer}
+    inputs = [b for b in merge.producer.nest.buffers if b.role == "in"]
     merged: list[Buffer] = []
     for b in consumer.buffers:
         if b.name == buffer:
-            merged += [mine for mine in merge.producer.nest.buffers if mine.name not in known]
+            merged += [mine for mine in inputs if mine.name not in others]
         else:
             merged.append(b)
     if keep:

@@ -1,13 +1,15 @@
 """The arithmetic that every target must reproduce bit for bit, written in NumPy.
 
-A kernel of the CPU target runs on fused multiply-add hardware; the loop interpreter, the un-jitted kernels and the
-tests have only NumPy, which has no fused multiply-add.  This module supplies the missing operations with the very
-same bits: `fma` rounds once, `maximum` and `minimum` propagate NaN as PyTorch does, `scale2` multiplies by a power of
-two by building its bits.  Nothing here depends on Numba, so it can serve as the definition.
+A kernel of the CPU target runs on fused multiply-add hardware; the loop interpreter, the un-jitted
+kernels and the tests have only NumPy, which has no fused multiply-add.  This module supplies the
+missing operations with the very same bits: `fma` rounds once, `maximum` and `minimum` propagate
+NaN as PyTorch does, `scale2` multiplies by a power of two by building its bits.  Nothing here
+depends on Numba, so it can serve as the definition.
 
-All functions take NumPy arrays or scalars of float32 or float64 (Python numbers adapt to the other operands), follow
-broadcasting, and return the operands' dtype: an array, or a NumPy scalar when every operand is a scalar.  Signs and
-payloads of NaN are not part of the definition; every other bit is, signs of zeros and denormals included.
+All functions take NumPy arrays or scalars of float32 or float64 (Python numbers adapt to the other
+operands), follow broadcasting, and return the operands' dtype: an array, or a NumPy scalar when
+every operand is a scalar.  Signs and payloads of NaN are not part of the definition; every other
+bit is, signs of zeros and denormals included.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ __all__ = ["exponent", "fma", "mantissa", "maximum", "minimum", "relu", "rint", 
 
 _VELTKAMP = 134217729.0  # 2**27 + 1 splits a float64 into two halves of at most 26 bits
 
-# Outside these magnitudes the splitting could overflow or the product's error could be below the smallest denormal.
+# Outside these magnitudes the splitting could overflow or the product's error could be below the
+# smallest denormal.
 _LARGEST_FACTOR, _LARGEST_SUM = 2.0**990, 2.0**1000
 _SMALLEST_PRODUCT = 2.0**-900
 
@@ -44,8 +47,9 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 def _fma32(x: Any, y: Any, z: Any) -> Any:
     """The product of two float32 is exact in float64; the sum is rounded to odd, then to float32.
 
-    Rounding the float64 sum to nearest and again to float32 would be wrong where the first rounding lands on a
-    midpoint of the second.  Rounding to odd first is safe because 53 >= 24 + 2 (Boldo and Melquiond 2008).
+    Rounding the float64 sum to nearest and again to float32 would be wrong where the first
+    rounding lands on a midpoint of the second.  Rounding to odd first is safe because 53 >= 24 + 2
+    (Boldo and Melquiond 2008).
     """
     product = x.astype(np.float64) * y.astype(np.float64)
     addend = z.astype(np.float64)
@@ -54,9 +58,10 @@ def _fma32(x: Any, y: Any, z: Any) -> Any:
 
 
 def _fma64(x: Any, y: Any, z: Any) -> Any:
-    """Boldo and Melquiond, "Emulation of FMA and correctly rounded sums" (2008), with an exact path for extremes."""
+    """Boldo and Melquiond, "Emulation of FMA and correctly rounded sums" (2008), with an exact
+    path for extremes."""
     x, y, z = np.broadcast_arrays(x, y, z)
-    naive = x * y + z  # right wherever an operand is infinite or NaN, and where the product is a true zero
+    naive = x * y + z  # right where an operand is infinite or NaN and where the product is zero
     plain = ~(np.isfinite(x) & np.isfinite(y) & np.isfinite(z)) | (x == 0) | (y == 0)
     magnitude = np.abs(x * y)
     tame = (
@@ -83,7 +88,8 @@ def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _two_product(x: Any, y: Any) -> tuple[Any, Any]:
-    """(p, e) with p = x * y rounded and p + e = x * y exactly (Dekker, with Veltkamp's splitting)."""
+    """(p, e) with p = x * y rounded and p + e = x * y exactly (Dekker, with Veltkamp's
+    splitting)."""
     product = x * y
     x_high = _VELTKAMP * x - (_VELTKAMP * x - x)
     y_high = _VELTKAMP * y - (_VELTKAMP * y - y)
@@ -95,8 +101,9 @@ def _two_product(x: Any, y: Any) -> tuple[Any, Any]:
 def _to_odd(nearest: Any, error: Any) -> Any:
     """`nearest + error` rounded to odd, given the nearest float64 and its exact error.
 
-    An inexact sum lies between two neighbours of which one has an odd last bit; that one keeps the information
-    "inexact" through a second rounding.  Consecutive floats of one sign are consecutive integers as bits.
+    An inexact sum lies between two neighbours of which one has an odd last bit; that one keeps the
+    information "inexact" through a second rounding.  Consecutive floats of one sign are
+    consecutive integers as bits.
     """
     bits = np.asarray(nearest).view(np.int64)
     fix = (error != 0) & np.isfinite(nearest) & ((bits & 1) == 0)
@@ -105,7 +112,8 @@ def _to_odd(nearest: Any, error: Any) -> Any:
 
 
 def _exact_fma(x: float, y: float, z: float) -> float:
-    """fma of finite numbers by integer arithmetic; the quotient of two Python integers is correctly rounded."""
+    """fma of finite numbers by integer arithmetic; the quotient of two Python integers is
+    correctly rounded."""
     exact = Fraction(x) * Fraction(y) + Fraction(z)
     try:
         return exact.numerator / exact.denominator
@@ -128,7 +136,7 @@ def minimum(x: Any, y: Any) -> Any:
 def relu(x: Any) -> Any:
     """0 where 0 > x, else x: keeps NaN and -0 (torch.relu)."""
     (x,) = _operands(x)
-    return np.where(0 > x, x.dtype.type(0), x)[()]
+    return np.where(x < 0, x.dtype.type(0), x)[()]
 
 
 def rint(x: Any) -> Any:
@@ -140,9 +148,10 @@ def rint(x: Any) -> Any:
 def scale2(x: Any, n: Any) -> Any:
     """x * 2**n for integer-valued n, as two products by powers of two built from bits.
 
-    n is cut to [-252, 254] in float32 and to [-2044, 2046] in float64 (a NaN counts as the lowest) and split into
-    n // 2 and the rest, so that every factor is a normal number.  The result is exact where it is normal, and rounded
-    once where it is denormal as long as x * 2**(n // 2) is normal; overflow gives infinity.
+    n is cut to [-252, 254] in float32 and to [-2044, 2046] in float64 (a NaN counts as the lowest)
+    and split into n // 2 and the rest, so that every factor is a normal number.  The result is
+    exact where it is normal, and rounded once where it is denormal as long as x * 2**(n // 2) is
+    normal; overflow gives infinity.
     """
     x, n = _operands(x, n)
     with np.errstate(all="ignore"):
@@ -150,7 +159,8 @@ def scale2(x: Any, n: Any) -> Any:
 
 
 def _power_of_two(n: Any, *, first: bool) -> Any:
-    """2**(n // 2) if first, else 2**(n - n // 2), after cutting n to the range that scale2 documents."""
+    """2**(n // 2) if first, else 2**(n - n // 2), after cutting n to the range that scale2
+    documents."""
     integer, bias, width = _layout(n.dtype)
     lowest, highest = n.dtype.type(2 - 2 * bias), n.dtype.type(2 * bias)
     n = np.where(n > lowest, n, lowest)
@@ -163,7 +173,8 @@ def _power_of_two(n: Any, *, first: bool) -> Any:
 def exponent(x: Any) -> Any:
     """The exponent e of a normal number x = m * 2**e with 1 <= |m| < 2, as a number of x's dtype.
 
-    It is the bit field less its bias, so zeros and denormals give -127 (-1023 in float64), infinities and NaN 128 (1024).
+    It is the bit field less its bias, so zeros and denormals give -127 (-1023 in float64),
+    infinities and NaN 128 (1024).
     """
     (x,) = _operands(x)
     integer, bias, width = _layout(x.dtype)
@@ -172,9 +183,11 @@ def exponent(x: Any) -> Any:
 
 
 def mantissa(x: Any) -> Any:
-    """The signed mantissa m of a normal number x = m * 2**e with 1 <= |m| < 2; `exponent` is the other half.
+    """The signed mantissa m of a normal number x = m * 2**e with 1 <= |m| < 2; `exponent` is the
+    other half.
 
-    The bit field of the exponent is replaced by that of 1, so zeros give 1 and infinities too, with their signs.
+    The bit field of the exponent is replaced by that of 1, so zeros give 1 and infinities too,
+    with their signs.
     """
     (x,) = _operands(x)
     integer, bias, width = _layout(x.dtype)

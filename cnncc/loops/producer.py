@@ -96,10 +96,15 @@ class Producer:
             elif isinstance(s, Let) and s.name not in locals_:
                 locals_[s.name] = names.fresh(s.name)
         variables |= {var: Var(new) for var, new in loops.items()}
-        rewrite = Rewrite(
-            index=lambda i: variables.get(i.name) if isinstance(i, Var) else None,
-            rename=lambda name: locals_[name],
-        )
+        pairs = zip(self.store.index, index, strict=True)
+        stored = {i: at for i, at in pairs if not isinstance(i, Int)}
+
+        def replaced(i: Index) -> Index | None:
+            if isinstance(i, Var):
+                return variables[i.name]
+            return stored.get(i)  # g * KG + k itself, rather than its parts taken from it again
+
+        rewrite = Rewrite(index=replaced, rename=lambda name: locals_[name])
         work = _with_loop_names(rewrite.on_body(self.work), loops)
         return work, rewrite.on_value(self.store.value)
 

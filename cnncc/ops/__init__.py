@@ -1,15 +1,36 @@
-"""The operators, one room each. Importing this package fills the two tables that the compiler reads: `OPERATORS` by
-the name in graph text and `LAYERS` by the name in the language.
+"""The operators, one room each. Importing this package fills the two tables that the compiler
+reads: `OPERATORS` by the name in graph text and `LAYERS` by the name in the language.
 """
 
 from cnncc.ops import (  # noqa: F401 - importing a room registers what is in it
     activation,
+    adaptive,
+    affine,
+    batchnorm,
+    concat,
+    conv,
+    conv_layer,
+    crop,
     dense,
+    dropout,
     elementwise,
+    embed,
+    fold,
+    groupnorm,
     loss,
+    lrn,
+    moments,
+    optimizer,
+    pad,
+    pool_average,
+    pool_global,
+    pool_l2,
+    pool_max,
     reduce,
     shape,
     softmax,
+    upsample,
+    upsample_linear,
 )
 from cnncc.ops.base import LAYERS, OPERATORS, Op, Sample, all_samples
 

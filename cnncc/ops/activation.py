@@ -1,16 +1,16 @@
 """Activations: scalar functions of one tensor, each with the operator of its gradient.
 
-The gradient is computed from the output where that is cheaper (relu, sigmoid, tanh, stanh, elu), so that the input
-need not be kept. NaN passes through all of them, as in PyTorch.
+The gradient is computed from the output where that is cheaper (relu, sigmoid, tanh, stanh, elu), so
+that the input need not be kept. NaN passes through all of them, as in PyTorch.
 
-    relu        0 > x ? 0 : x                                    Nair and Hinton 2010
-    leaky_relu  x > 0 ? x : slope * x                            Maas, Hannun and Ng 2013
-    elu         x > 0 ? x : alpha * (exp(x) - 1)                 Clevert, Unterthiner and Hochreiter 2016
-    gelu        x * (1 + erf(x / sqrt(2))) / 2                   Hendrycks and Gimpel 2016
+    relu        0 > x ? 0 : x                           Nair and Hinton 2010
+    leaky_relu  x > 0 ? x : slope * x                   Maas, Hannun and Ng 2013
+    elu         x > 0 ? x : alpha * (exp(x) - 1)        Clevert, Unterthiner and Hochreiter 2016
+    gelu        x * (1 + erf(x / sqrt(2))) / 2          Hendrycks and Gimpel 2016
     sigmoid     1 / (1 + exp(-x))
     tanh        (exp(x) - exp(-x)) / (exp(x) + exp(-x))
-    stanh       1.7159 * tanh(2 / 3 * x)                         LeCun, Bottou, Bengio and Haffner 1998
-    softplus    log(1 + exp(x))                                  Dugas et al. 2001
+    stanh       1.7159 * tanh(2 / 3 * x)                LeCun, Bottou, Bengio and Haffner 1998
+    softplus    log(1 + exp(x))                         Dugas et al. 2001
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Activation(Pointwise):
         (x,) = types
         if not x.dtype.is_float:
             raise ShapeError(
-                "E0208",
+                "E0210",
                 f"`{self.name}` works on floats",
                 arithmetic=[f"the input is {x}"],
                 fixes=["give the input `scale`, `mean` and `std`, or embed it"],
@@ -75,12 +75,16 @@ class Derivative(Pointwise):
         yield Sample(cls(), (t, t), exact=cls.exact)
 
 
-def where(op: str, a: Value | float, b: Value | float, then: Value | float, otherwise: Value | float) -> Value:
-    """then where `a op b` holds, else otherwise; op is lt or le, and a NaN in a or b means otherwise."""
+def where(
+    op: str, a: Value | float, b: Value | float, then: Value | float, otherwise: Value | float
+) -> Value:
+    """then where `a op b` holds, else otherwise; op is lt or le, and a NaN in a or b means
+    otherwise.
+    """
     return prim("select", prim(op, a, b), then, otherwise)
 
 
-# --- relu --------------------------------------------------------------------------------------------------------
+# --- relu -----------------------------------------------------------------------------------------
 
 
 @operator("relu")
@@ -114,7 +118,7 @@ class ReluGrad(Derivative):
         return where("le", args[0], 0.0, 0.0, args[1])
 
 
-# --- leaky_relu --------------------------------------------------------------------------------------------------
+# --- leaky_relu -----------------------------------------------------------------------------------
 
 
 @operator("leaky_relu")
@@ -163,8 +167,7 @@ class LeakyReluGrad(Derivative):
         yield Sample(cls(0.125), (t, t))
 
 
-
-# --- elu ---------------------------------------------------------------------------------------------------------
+# --- elu ------------------------------------------------------------------------------------------
 
 
 @operator("elu")
@@ -205,7 +208,7 @@ class EluGrad(Derivative):
         return where("lt", 0.0, y, dy, prim("mul", dy, prim("add", y, self.alpha)))
 
 
-# --- gelu --------------------------------------------------------------------------------------------------------
+# --- gelu -----------------------------------------------------------------------------------------
 
 
 @operator("gelu")
@@ -216,7 +219,7 @@ class Gelu(Activation):
     from_output = False
 
     def reference(self, x: Array) -> Array:  # type: ignore[override]
-        return (x * _normal_cdf(x)).astype(x.dtype)
+        return np.asarray(x * _normal_cdf(x), x.dtype)
 
     def scalar(self, *args: Value) -> Value:
         (x,) = args
@@ -233,7 +236,7 @@ class GeluGrad(Derivative):
 
     def reference(self, x: Array, dy: Array) -> Array:  # type: ignore[override]
         density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-        return (dy * (_normal_cdf(x) + x * density)).astype(dy.dtype)
+        return np.asarray(dy * (_normal_cdf(x) + x * density), dy.dtype)
 
     def scalar(self, *args: Value) -> Value:
         x, dy = args
@@ -250,7 +253,7 @@ def _cdf(x: Value) -> Value:
     return prim("fma", prim("erf", prim("mul", x, math.sqrt(0.5))), 0.5, 0.5)
 
 
-# --- sigmoid, tanh, stanh ----------------------------------------------------------------------------------------
+# --- sigmoid, tanh, stanh -------------------------------------------------------------------------
 
 
 @operator("sigmoid")
@@ -343,7 +346,7 @@ class StanhGrad(Derivative):
         return prim("mul", dy, prim("fma", curve, y, STANH_SLOPE * STANH_AMPLITUDE))
 
 
-# --- softplus ----------------------------------------------------------------------------------------------------
+# --- softplus -------------------------------------------------------------------------------------
 
 
 @operator("softplus")
@@ -378,7 +381,7 @@ class SoftplusGrad(Derivative):
         return prim("mul", dy, prim("sigmoid", x))
 
 
-# --- layers ------------------------------------------------------------------------------------------------------
+# --- layers ---------------------------------------------------------------------------------------
 
 
 @layer("relu", "activation")

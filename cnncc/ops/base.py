@@ -43,6 +43,7 @@ class Sample:
     batch: int = 2
     low: int = -4
     high: int = 4  # integer data are drawn from low..high
+    positive: tuple[int, ...] = ()  # inputs whose data must be above zero, such as variances
     note: str = ""
 
 
@@ -51,7 +52,13 @@ class Op(Operator):
 
     pointwise: ClassVar[bool] = False  # result[i] depends on the inputs at i (or at i's channel) only
     linear: ClassVar[tuple[int, ...]] = ()  # inputs in which the operator is linear, the others held fixed
-    dtype_sensitive: ClassVar[bool] = False
+
+    innermost: ClassVar[int | None] = None  # the result's axis that should run fastest in memory, if not the usual one
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether each element of the first input is read at most once (a pool whose windows do not overlap)."""
+        return self.pointwise
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         raise NotImplementedError

@@ -1,12 +1,13 @@
-"""Convolution (cross-correlation) and its two partial derivatives: one trilinear form, three operators.
+"""Convolution (cross-correlation) and its partial derivatives: one trilinear form, three operators.
 
 With the window relation i = o * stride + k * dilation - lo, per sample and group,
 
-    <y, conv(x, w)> = sum over o, k, c, t of  y[k, o] * w[k, c, t] * x[c, i(o, t)] = <x, conv_dx(y, w)> = <w, conv_dw(x, y)>
+    sum over o, k, c, t of y[k, o] * w[k, c, t] * x[c, i(o, t)]
+        = <y, conv(x, w)> = <x, conv_dx(y, w)> = <w, conv_dw(x, y)>
 
-so the gradient of each of the three is made of the other two. conv_dx is also the transposed convolution. Padding is by
-zeros, which take part in the products; other borders are a `pad` in front. Definition: Dumoulin and Visin, "A guide
-to convolution arithmetic for deep learning" (2016).
+so the gradient of each of the three is made of the other two. conv_dx is also the transposed
+convolution. Padding is by zeros, which take part in the products; other borders are a `pad` in
+front. Definition: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.loops.build import NestBuilder, parallel, serial
-from cnncc.loops.ir import Assign, Index, Int, Let, Lit, Nest, Ref, Statement, Var, prim
+from cnncc.loops.ir import Assign, Index, Let, Lit, Nest, Ref, Statement, Var, ix, prim
 from cnncc.ops.base import Array, Cost, Op, Sample, operator
-from cnncc.ops.conv_channels import Channels, channels, check_groups
-from cnncc.ops.reduce import channel_sum
+from cnncc.ops.conv_channels import channels, check_groups
+from cnncc.ops.reduce import accumulate, channel_sum
 from cnncc.ops.relation import Relation, fold, unfold
 from cnncc.ops.spatial import by, require_rank
 from cnncc.ops.windows import output_extents
-from cnncc.tensor import DType, Extent, TensorType, product
+from cnncc.tensor import DType, Extent, TensorType, evaluate, product
 from cnncc.window import Axis, Window
 
 
@@ -96,13 +97,14 @@ class Conv(Op):
         y = np.einsum("ngcot,gkct->ngko", seen, kernel).reshape(len(seen), w.shape[0], *out)
         if bias:
             y = y + bias[0].reshape(-1, *[1] * rank)
-        return y if x.ndim == rank + 2 else y[0]
+        return np.asarray(y if x.ndim == rank + 2 else y[0])
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         x, w, *bias = (b[name] for name in node.inputs)
-        dx = b.add(ConvDx(self.window, self.groups, x.type.spatial), dy, w)
-        dw = b.add(ConvDw(self.window, self.groups), x, dy)
-        return (dx, dw, channel_sum(b, dy)) if bias else (dx, dw)
+        name = node.name
+        dx = b.add(ConvDx(self.window, self.groups, x.type.spatial), dy, w, name=f"{name}.dx")
+        dw = b.add(ConvDw(self.window, self.groups), x, dy, name=f"{name}.dw")
+        return (dx, dw, channel_sum(b, dy, name=f"{name}.dbias")) if bias else (dx, dw)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
@@ -139,13 +141,18 @@ class Conv(Op):
 
     def weight(self, x: TensorType, k: int) -> TensorType:
         """The type of the weight for k output channels."""
-        return TensorType(x.dtype, (k, x.channels // self.groups, *taps(self.window)), batched=False)
+        return TensorType(
+            x.dtype, (k, x.channels // self.groups, *taps(self.window)), batched=False
+        )
 
 
 @operator("conv_dx")
 @dataclass(frozen=True)
 class ConvDx(Op):
-    """dy [*, K, o...], w [K, C / groups, k...] -> dx [*, C, extents...]: every product goes back to the input it read."""
+    """dy [*, K, o...], w [K, C / groups, k...] -> dx [*, C, extents...].
+
+    Every product of the conv goes back to the input that it read.
+    """
 
     window: Window
     groups: int
@@ -181,16 +188,14 @@ class ConvDx(Op):
         kernel = w.reshape(g, w.shape[0] // g, w.shape[1], -1)
         products = np.einsum("ngko,gkct->ngcot", upper, kernel)
         shape = (len(upper), g * w.shape[1], *out, *taps(self.window))
-        dx = fold(products.reshape(shape), self.window, self._known())
+        dx = fold(products.reshape(shape), self.window, [evaluate(e, {}) for e in self.extents])
         return dx if dy.ndim == rank + 2 else dx[0]
-
-    def _known(self) -> list[int]:
-        return [e for e in self.extents if isinstance(e, int)]
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         upper, w = (b[name] for name in node.inputs)
-        d_upper = b.add(Conv(self.window, self.groups), dy, w)
-        return d_upper, b.add(ConvDw(self.window, self.groups), dy, upper)
+        d_upper = b.add(Conv(self.window, self.groups), dy, w, name=f"{node.name}.dx")
+        dw = b.add(ConvDw(self.window, self.groups), dy, upper, name=f"{node.name}.dw")
+        return d_upper, dw
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
@@ -231,7 +236,8 @@ class ConvDx(Op):
 class ConvDw(Op):
     """x [*, C, i...], dy [*, K, o...] -> dw [K, C / groups, k...].
 
-    The sum over batch and space is long: partial sums per sample and first output row are added to the total.
+    The sum over batch and space is long: partial sums per sample and first output row are added to
+    the total.
     """
 
     window: Window
@@ -261,12 +267,13 @@ class ConvDw(Op):
         upper = upper.reshape(*upper.shape[:3], -1)
         seen = seen.reshape(*seen.shape[:3], upper.shape[3], -1)
         dw = np.einsum("ngcot,ngko->gkct", seen, upper)
-        return dw.reshape(-1, dw.shape[2], *taps(self.window))
+        return np.asarray(dw.reshape(-1, dw.shape[2], *taps(self.window)))
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         x, upper = (b[name] for name in node.inputs)
-        dx = b.add(ConvDx(self.window, self.groups, x.type.spatial), upper, dy)
-        return dx, b.add(Conv(self.window, self.groups), x, dy)
+        conv_dx = ConvDx(self.window, self.groups, x.type.spatial)
+        dx = b.add(conv_dx, upper, dy, name=f"{node.name}.dx")
+        return dx, b.add(Conv(self.window, self.groups), x, dy, name=f"{node.name}.dy")
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
@@ -279,21 +286,13 @@ class ConvDw(Op):
         spatial = [f"s{a}" for a in range(dy_type.rank)]
         batch, place = variables(lead(x_type)), variables(spatial)
         seen = relation.load(x, (*batch, c.x), place, 0.0)
-        add = Assign("part", prim("fma", seen, dy[(*batch, c.y, *place)], Ref("part")))
-        rows = lead(x_type) + (spatial[:1] if len(spatial) > 1 else [])
-        body: list[Statement] = [
-            Let("part", Lit(0.0)),
-            serial(ranges(n, [s for s in spatial if s not in rows]), add),
-            Assign("total", prim("add", Ref("total"), Ref("part"))),
-        ]
+        other = dy[(*batch, c.y, *place)]
+        over = [(v, ix(e)) for v, e in ranges(n, [*lead(x_type), *spatial])]
         return n.nest(
             parallel(
-                [*ranges(n, [*c.shared, *c.outs, *c.ins]), *relation.taps] or [("i_one", 1)],
-                Let("total", Lit(0.0)),
-                *([serial(ranges(n, rows), *body)] if rows else body),
-                dw.store(
-                    (*c.w, *(relation.tap(a) for a in range(len(spatial)))), Ref("total")
-                ),
+                [*ranges(n, [*c.shared, *c.outs, *c.ins]), *relation.taps],
+                *accumulate("acc", over, lambda acc: prim("fma", seen, other, acc)),
+                dw.store((*c.w, *(relation.tap(a) for a in range(len(spatial)))), Ref("acc")),
             )
         )
 
@@ -315,7 +314,9 @@ def _tap_axes(window: Window) -> str:
     return "".join(f" {axis.size}" for axis in window)
 
 
-def _case(shape: tuple[int, ...], k: int, groups: int, *window: Axis) -> tuple[Conv, TensorType, int]:
+def _case(
+    shape: tuple[int, ...], k: int, groups: int, *window: Axis
+) -> tuple[Conv, TensorType, int]:
     return Conv(window, groups), TensorType(DType.F32, shape), k
 
 

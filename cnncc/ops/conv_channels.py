@@ -1,7 +1,8 @@
-"""How the channels of a convolution's three tensors are looped over: all to all, one to one, or within groups.
+"""How a convolution loops over its channels: all to all, one to one, or within groups.
 
-The three cases are separate nests so that the common ones stay simple: without groups there is no group loop, and depthwise
-(as many groups as inputs and outputs) has one channel loop and no reduction.
+The three cases are separate nests so that the common ones stay simple: without groups there is no
+group loop, and depthwise (as many groups as inputs and outputs) has one channel loop and no
+reduction.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cnncc.tensor import Extent
 
 @dataclass(frozen=True)
 class Channels:
-    """Loops over sizes: `shared` by all tensors, `outs` for y and w, `ins` for x and w; and the indices they give."""
+    """Loops `shared` by all tensors, `outs` for y and w, `ins` for x and w; and the indices."""
 
     shared: tuple[str, ...]
     outs: tuple[str, ...]
@@ -65,7 +66,7 @@ def check_groups(ins: Extent, outs: Extent, groups: int) -> None:
 
 
 def _common_divisors(ins: Extent, outs: Extent, near: int) -> list[int]:
-    """At most two numbers of groups above 1 that divide both sides, closest to the wanted one first."""
+    """At most two numbers of groups above 1 that divide both sides, closest to `near` first."""
     if not (isinstance(ins, int) and isinstance(outs, int)):
         return []
     fits = [g for g in range(2, min(ins, outs, 4096) + 1) if ins % g == 0 and outs % g == 0]

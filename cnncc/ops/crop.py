@@ -1,9 +1,12 @@
-"""Cropping: removes positions from both ends of the spatial axes. The adjoint of padding with zeros."""
+"""Cropping: removes positions at both ends of the spatial axes. The adjoint of zero padding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.graph.layer import LayerBuilder, Pad
@@ -42,11 +45,13 @@ class Crop(Op):
     def reference(self, *arrays: Array) -> Array:
         (x,) = arrays
         rank = len(self.amounts)
-        kept = (slice(lo, n - hi) for n, (lo, hi) in zip(x.shape[-rank:], self.amounts, strict=True))
-        return x[(..., *kept)]
+        kept: list[Any] = [...]
+        for n, (lo, hi) in zip(x.shape[-rank:], self.amounts, strict=True):
+            kept.append(slice(lo, n - hi))
+        return np.asarray(x[tuple(kept)])
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
-        return (b.add(BorderPad(self.amounts), dy),)
+        return (b.add(BorderPad(self.amounts), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
@@ -79,7 +84,7 @@ def crop(b: LayerBuilder, x: Node, amount: Pad) -> Node:
 
     Example: `x -> crop(((1, 1), (2, 3)))`
     """
-    require_spatial(b.layer, x.type)
+    require_spatial("crop", x.type)
     if amount.mode != "zero" or isinstance(amount.amount, str):
         b.error(
             "E0304",

@@ -1,8 +1,8 @@
 """Dense layers: every output is a weighted sum of all inputs of a vector.
 
-Definition: y[n, o] = bias[o] + sum over f of x[n, f] * w[o, f], weights [outputs, inputs] as in PyTorch. The sum starts
-from the bias and runs over f in order, each step one fma. Its two gradients are of the same family, so the three
-operators are closed under differentiation.
+Definition: y[n, o] = bias[o] + sum over f of x[n, f] * w[o, f], weights [outputs, inputs] as in
+PyTorch. The sum starts from the bias and runs over f in order, each step one fma. Its two gradients
+are of the same family, so the three operators are closed under differentiation.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from cnncc.ops.reduce import channel_sum
 from cnncc.tensor import DType, Extent, TensorType
 
 F32 = DType.F32
-N, O, F = Var("i_n"), Var("i_o"), Var("i_f")
+HE, ZEROS = Init("he"), Init("zeros")
+ROW, OUT, IN = Var("i_n"), Var("i_o"), Var("i_f")
 
 
 def vector(x: TensorType) -> Extent:
     """The extent of a batched vector of floats. Raises ShapeError."""
     if not x.dtype.is_float:
         raise ShapeError(
-            "E0208",
+            "E0210",
             "`dense` works on floats",
             arithmetic=[f"the input is {x}"],
             fixes=["give the input `scale`, `mean` and `std`, or embed it"],
@@ -59,13 +60,13 @@ class Dense(Op):
         inputs = vector(x)
         if len(w.shape) != 2 or w.shape[1] != inputs:
             raise ShapeError(
-                "E0205",
+                "E0201",
                 "the weights of `dense` have one column per input",
                 arithmetic=[f"the input is {x}, so {inputs} inputs", f"the weights are {w}"],
             )
         if len(types) == 3 and types[2].shape != w.shape[:1]:
             raise ShapeError(
-                "E0205",
+                "E0201",
                 "the bias of `dense` has one entry per output",
                 arithmetic=[f"the weights are {w}", f"the bias is {types[2]}"],
             )
@@ -88,7 +89,7 @@ class Dense(Op):
         x, w = n.input("x", types[0], "n f"), n.input("w", types[1], "o f")
         start: Value = Lit(0.0)
         if len(types) == 3:
-            start = n.input("bias", types[2], "o")[O]
+            start = n.input("bias", types[2], "o")[OUT]
         y = n.output("y", out, "n o")
         rows, inputs = n.buffers[0].extents
         outputs = n.buffers[1].extents[0]
@@ -96,8 +97,8 @@ class Dense(Op):
             parallel(
                 [("i_n", rows), ("i_o", outputs)],
                 Let("acc", start),
-                serial([("i_f", inputs)], _step(x[N, F], w[O, F])),
-                y.store((N, O), Ref("acc")),
+                serial([("i_f", inputs)], _step(x[ROW, IN], w[OUT, IN])),
+                y.store((ROW, OUT), Ref("acc")),
             )
         )
 
@@ -110,7 +111,9 @@ class Dense(Op):
         x, w = TensorType(F32, (7,)), TensorType(F32, (5, 7), batched=False)
         yield Sample(cls(), (x, w, TensorType(F32, (5,), batched=False)))
         yield Sample(cls(), (x, w), batch=3)
-        yield Sample(cls(), (TensorType(F32, (1,)), TensorType(F32, (1, 1), batched=False)), batch=1)
+        yield Sample(
+            cls(), (TensorType(F32, (1,)), TensorType(F32, (1, 1), batched=False)), batch=1
+        )
 
 
 @operator("dense_dx")
@@ -123,7 +126,7 @@ class DenseDx(Op):
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         dy, w = types
         if dy.shape != w.shape[:1]:
-            raise ShapeError("E0205", "dense_dx: dy and w disagree", arithmetic=[f"{dy}, {w}"])
+            raise ShapeError("E0201", "dense_dx: dy and w disagree", arithmetic=[f"{dy}, {w}"])
         return dy.with_shape(w.shape[1:])
 
     def reference(self, dy: Array, w: Array) -> Array:  # type: ignore[override]
@@ -146,8 +149,8 @@ class DenseDx(Op):
             parallel(
                 [("i_n", rows), ("i_f", inputs)],
                 Let("acc", Lit(0.0)),
-                serial([("i_o", outputs)], _step(dy[N, O], w[O, F])),
-                dx.store((N, F), Ref("acc")),
+                serial([("i_o", outputs)], _step(dy[ROW, OUT], w[OUT, IN])),
+                dx.store((ROW, IN), Ref("acc")),
             )
         )
 
@@ -162,7 +165,9 @@ class DenseDx(Op):
 @operator("dense_dw")
 @dataclass(frozen=True)
 class DenseDw(Op):
-    """(x [*, F], dy [*, O]) -> [O, F]: the gradient for the weights, summed over the samples in order."""
+    """(x [*, F], dy [*, O]) -> [O, F]: the gradient for the weights, summed over the samples in
+    order.
+    """
 
     linear: ClassVar[tuple[int, ...]] = (0, 1)
 
@@ -190,8 +195,8 @@ class DenseDw(Op):
             parallel(
                 [("i_o", outputs), ("i_f", inputs)],
                 Let("acc", Lit(0.0)),
-                serial([("i_n", rows)], _step(x[N, F], dy[N, O])),
-                dw.store((O, F), Ref("acc")),
+                serial([("i_n", rows)], _step(x[ROW, IN], dy[ROW, OUT])),
+                dw.store((OUT, IN), Ref("acc")),
             )
         )
 
@@ -215,16 +220,17 @@ def dense(
     *,
     bias: Literal["tied", "none"] = "tied",
     weights: Weights | None = None,
-    init: Init = Init("he"),
+    init: Init = HE,
     frozen: Flag = False,
 ) -> Node:
     """Every output is a weighted sum of all inputs; weights [outputs, inputs], one bias per output.
 
     The input is a vector: `flatten` or a global pool comes before it.
-    Example: `x -> flatten -> dense(84) -> relu -> dense(10)`. PyTorch: `Linear`, Keras: `Dense`, ONNX: `Gemm`.
+    Example: `x -> flatten -> dense(84) -> relu -> dense(10)`. PyTorch: `Linear`, Keras: `Dense`,
+    ONNX: `Gemm`.
     """
     inputs = vector(x.type)
     w = b.parameter("weight", (out, inputs), init, shared=weights, frozen=frozen)
     if bias == "none":
         return b.add(Dense(), x, w)
-    return b.add(Dense(), x, w, b.parameter("bias", (out,), Init("zeros"), frozen=frozen))
+    return b.add(Dense(), x, w, b.parameter("bias", (out,), ZEROS, frozen=frozen))

@@ -1,9 +1,10 @@
-"""Element by element: sums, differences, products and multiples of tensors, and the normalisation of pixels.
+"""Element by element: sums, differences, products and multiples of tensors, and the normalisation
+of pixels.
 
-Definitions: add a + b, sub a - b, mul a * b, scale f * a, neg -a; normalize (x * scale - mean) / std per channel. In
-the binary operators one operand may be smaller and is repeated: a number, one value per channel, or one value per
-sample and channel (`ops.base.operand_axes` has the rules); its gradient is a sum over the axes along which it was
-repeated. A bias is `add` with an operand [C].
+Definitions: add a + b, sub a - b, mul a * b, scale f * a, neg -a; normalize (x * scale - mean) /
+std per channel. In the binary operators one operand may be smaller and is repeated: a number, one
+value per channel, or one value per sample and channel (`ops.base.operand_axes` has the rules); its
+gradient is a sum over the axes along which it was repeated. A bias is `add` with an operand [C].
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
-from cnncc.graph.layer import LayerBuilder
+from cnncc.graph.layer import LayerBuilder, Number, Numbers
 from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import Choose, Index, Lit, Nest, Value, Var, prim, test
 from cnncc.ops.base import Array, Op, Pointwise, Sample, axis_names, layer, operand_axes, operator
@@ -40,7 +41,7 @@ class Binary(Pointwise):
                 return b
         raise ShapeError(
             "E0201",
-            f"`{self.sign}` needs floats of one shape, or a number or one value per channel on one side",
+            f"`{self.sign}` needs tensors of one shape, or one value per channel on one side",
             arithmetic=[f"left: {a}", f"right: {b}"],
             fixes=[_remedy(a, b)],
         )
@@ -74,7 +75,7 @@ def _remedy(a: TensorType, b: TensorType) -> str:
     if len(a.shape) != len(b.shape):
         return "reshape or flatten one of them"
     if a.shape[1:] == b.shape[1:]:
-        return "give one of them the other's channels with a 1x1 convolution, or join them with `concat`"
+        return "give one the other's channels with a 1x1 convolution, or join them with `concat`"
     return "pad, crop or pool one of them to the other's extents"
 
 
@@ -186,8 +187,8 @@ class Neg(Pointwise):
 class Normalize(Op):
     """(x * scale - mean) / std per channel, from pixels of any type to floats of type `to`.
 
-    `mean` and `std` have one entry, or one per channel. Computed as fma(x, scale / std, -mean / std), the two
-    constants rounded once.
+    `mean` and `std` have one entry, or one per channel. Computed as fma(x, scale / std, -mean /
+    std), the two constants rounded once.
     """
 
     scale: float = 1.0
@@ -223,7 +224,9 @@ class Normalize(Op):
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         if not b[node.inputs[0]].type.dtype.is_float:
             return (None,)
-        return (b.add(Normalize(self.scale, (0.0,), self.std, self.to), dy, name=f"{node.name}.dx"),)
+        return (
+            b.add(Normalize(self.scale, (0.0,), self.std, self.to), dy, name=f"{node.name}.dx"),
+        )
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
@@ -264,7 +267,8 @@ def per_channel(values: list[float], channel: Index, first: int = 0) -> Value:
 
 @layer("add", "arithmetic")
 def add(b: LayerBuilder, x: Node, y: Node) -> Node:
-    """The sum of two tensors of one shape, or of a tensor and one value per channel. Also written `x + y`.
+    """The sum of two tensors of one shape, or of a tensor and one value per channel. Also written
+    `x + y`.
 
     Example: `relu(x + y)`. PyTorch: `+`, Keras: `Add`, ONNX: `Add`.
     """
@@ -282,8 +286,29 @@ def sub(b: LayerBuilder, x: Node, y: Node) -> Node:
 
 @layer("mul", "arithmetic")
 def mul(b: LayerBuilder, x: Node, y: Node) -> Node:
-    """The elementwise product, for gates: of one shape, or one value per sample and channel. Also written `x * y`.
+    """The elementwise product, for gates: of one shape, or one value per sample and channel. Also
+    written `x * y`.
 
-    Example: `x * (x -> globalavgpool -> dense(64) -> sigmoid)`. PyTorch: `*`, Keras: `Multiply`, ONNX: `Mul`.
+    Example: `x * (x -> globalavgpool -> dense(64) -> sigmoid)`. PyTorch: `*`, Keras: `Multiply`,
+    ONNX: `Mul`.
     """
     return b.add(Mul(), x, y)
+
+
+@layer("normalize", "arithmetic")
+def normalize(
+    b: LayerBuilder,
+    x: Node,
+    *,
+    scale: Number = 1.0,
+    mean: Numbers = (0.0,),
+    std: Numbers = (1.0,),
+) -> Node:
+    """(x * scale - mean) / std with one mean and std, or one per channel; the result is f32.
+
+    Inputs of pixels do it by themselves: `input image: u8[3, 32, 32] (scale = 0.004, std = 0.25)`.
+
+    Example: `x -> normalize(mean = (0.5, 0.4, 0.3), std = 0.2)`. PyTorch: `transforms.Normalize`,
+    Keras: `Normalization`, ONNX: written out.
+    """
+    return b.add(Normalize(scale, tuple(mean), tuple(std)), x)

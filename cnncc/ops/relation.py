@@ -1,8 +1,8 @@
 """The window relation on arrays and on loop indices, for the rooms that slide a window.
 
-`unfold` and `fold` serve the NumPy oracles: unfold copies what every window sees, fold is its adjoint. `Relation` serves the
-nests: it declares the run-time strides, dilations and paddings, and turns output indices into input indices and back.
-Both take the formula from `cnncc.window`.
+`unfold` and `fold` serve the NumPy oracles: unfold copies what every window sees, fold is its
+adjoint. `Relation` serves the nests: it declares the run-time strides, dilations and paddings, and
+turns output indices into input indices and back. Both take the formula from `cnncc.window`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ from cnncc.loops.ir import (
     ix,
     test,
 )
-from cnncc.tensor import Extent
+from cnncc.tensor import Extent, evaluate
 from cnncc.window import Window, position, reach
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-# --- arrays ------------------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def unfold(x: Array, window: Window, fill: float) -> Array:
-    """What each window sees: [..., i0, i1] -> [..., o0, o1, k0, k1], with `fill` outside the input."""
+    """What each window sees: [..., i0, i1] -> [..., o0, o1, k0, k1]; `fill` outside the input."""
     rank = len(window)
     lead = x.ndim - rank
     for a, axis in enumerate(window):
         at = lead + 2 * a  # earlier axes have become (output, tap) pairs
         extent = x.shape[at]
-        i = axis.input(np.arange(axis.out(extent))[:, None], np.arange(axis.size)[None, :])
+        i = axis.input(
+            np.arange(evaluate(axis.out(extent), {}))[:, None], np.arange(axis.size)[None, :]
+        )
         inside = ((i >= 0) & (i < extent)).reshape(*i.shape, *[1] * (x.ndim - at - 1))
         x = np.where(inside, np.take(x, np.clip(i, 0, extent - 1), axis=at), fill)
     pairs = range(lead, lead + 2 * rank)
@@ -53,11 +55,11 @@ def unfold(x: Array, window: Window, fill: float) -> Array:
 
 
 def fold(g: Array, window: Window, extents: Sequence[int]) -> Array:
-    """The adjoint of unfold: every [..., o0, o1, k0, k1] is added to the input position it came from."""
+    """The adjoint of unfold: every element is added to the input position it came from."""
     rank = len(window)
     lead = g.ndim - 2 * rank
     for a, (axis, extent) in enumerate(zip(window, extents, strict=True)):
-        # the first remaining output axis and its taps, as the last two; the new input axis goes back in front of the rest
+        # the first remaining output axis and its taps become one input axis in their place
         pairs = np.moveaxis(g, (lead + a, lead + rank), (-2, -1))
         total = np.zeros((*pairs.shape[:-2], extent), g.dtype)
         for o in range(pairs.shape[-2]):
@@ -67,14 +69,14 @@ def fold(g: Array, window: Window, extents: Sequence[int]) -> Array:
     return g
 
 
-# --- loop indices ------------------------------------------------------------------------------------------------
+# --- loop indices ---------------------------------------------------------------------------------
 
 
 class Relation:
     """The relation between output, tap and input indices of a nest.
 
-    The number of taps is fixed in the nest; extents, strides, dilations and paddings are run-time sizes.
-    An axis with one tap has no tap loop.
+    The number of taps is fixed in the nest; extents, strides, dilations and paddings are run-time
+    sizes. An axis with one tap has no tap loop.
     """
 
     def __init__(self, n: NestBuilder, window: Window) -> None:
@@ -110,7 +112,7 @@ class Relation:
     def gather(
         self, at: Sequence[Index], outs: Sequence[Extent], body: Sequence[Statement]
     ) -> tuple[Statement, ...]:
-        """Loops over the taps that touch input `at`, around `body`, which reads outputs at `self.target(at)`."""
+        """Loops over the taps that touch input `at`, around a body that reads `target(at)`."""
         inner = tuple(body)
         for a in reversed(range(len(self.window))):
             conditions = self._touches(a, at[a], self.n.size(f"s{a}", outs[a]))
@@ -143,7 +145,9 @@ class Relation:
         reached = self._reach(a, i)
         return reached // self._size("stride", a) if self.window[a].stride > 1 else reached
 
-    def counted(self, out: Sequence[Index], extents: Sequence[Index], *, include_pad: bool) -> Index:
+    def counted(
+        self, out: Sequence[Index], extents: Sequence[Index], *, include_pad: bool
+    ) -> Index:
         """The number of taps of output `out` that lie inside the input (and its padding)."""
         product: Index = Int(1)
         for a, (axis, o, extent) in enumerate(zip(self.window, out, extents, strict=True)):
@@ -151,7 +155,7 @@ class Relation:
         return product
 
     def _counted(self, a: int, size: int, o: Index, extent: Index, include_pad: bool) -> Index:
-        # taps start + k * dilation below the end, less those below the beginning, each by a rounded division
+        # the taps below the end, less those below the beginning, each by a rounded division
         dilation = self._dilation(a)
         start = position(o, 0, self._size("stride", a), 0, self._lo(a))
         end = extent + self._size("hi", a) if include_pad and self.window[a].hi else extent

@@ -1,7 +1,7 @@
 """Other shapes for the same elements: reshape and flatten.
 
-Definition: the elements of one sample, numbered in row-major order (channels outermost, last spatial axis innermost),
-keep their numbers. The batch axis stays in front.
+Definition: the elements of one sample, numbered in row-major order (channels outermost, last
+spatial axis innermost), keep their numbers. The batch axis stays in front.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Reshape(Op):
         if x.elements != product(self.shape):
             wanted = " * ".join(map(str, self.shape))
             raise ShapeError(
-                "E0209",
+                "E0214",
                 "reshape keeps the number of elements",
                 arithmetic=[
                     f"the input has {' * '.join(map(str, x.shape))} = {x.elements} elements",
@@ -95,7 +95,8 @@ class Reshape(Op):
 def reshape(b: LayerBuilder, x: Node, shape: Extents) -> Node:
     """The same elements in another shape, channels first, numbered in row-major order.
 
-    Example: `x -> dense(98) -> reshape((2, 7, 7))`. PyTorch: `Tensor.reshape`, Keras: `Reshape`, ONNX: `Reshape`.
+    Example: `x -> dense(98) -> reshape((2, 7, 7))`. PyTorch: `Tensor.reshape`, Keras: `Reshape`,
+    ONNX: `Reshape`.
     """
     return b.add(Reshape(tuple(shape)), x)
 
@@ -104,6 +105,7 @@ def reshape(b: LayerBuilder, x: Node, shape: Extents) -> Node:
 def flatten(b: LayerBuilder, x: Node) -> Node:
     """All elements of a sample as one vector: channels outermost, the last spatial axis innermost.
 
-    Example: `x -> flatten -> dense(10)`. PyTorch: `Flatten`, Keras: `Flatten` (of channels-first data), ONNX: `Flatten`.
+    Example: `x -> flatten -> dense(10)`. PyTorch: `Flatten`, Keras: `Flatten` (of channels-first
+    data), ONNX: `Flatten`.
     """
     return b.add(Reshape((x.type.elements,)), x)

@@ -1,7 +1,7 @@
 """What rooms with spatial axes ask of their inputs and arguments, and the words for it in messages.
 
-A spatial tensor is [channels, extents...] with 1, 2 or 3 extents. Arguments such as stride are one number for all axes
-or one per axis; paddings are one (lo, hi) pair for all axes or one per axis.
+A spatial tensor is [channels, extents...] with 1, 2 or 3 extents. Arguments such as stride are one
+number for all axes or one per axis; paddings are one (lo, hi) pair for all axes or one per axis.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnncc.graph.ir import ShapeError
-from cnncc.graph.layer import Pad
+from cnncc.graph.layer import Pad, Size
 from cnncc.tensor import Extent, TensorType
 
 Pairs = tuple[tuple[int, int], ...]
@@ -34,12 +34,13 @@ def by(extents: Sequence[Extent]) -> str:
 
 
 def require_spatial(name: str, t: TensorType) -> int:
-    """The number of spatial axes, 1 to 3. Raises ShapeError E0203 for vectors, and E0210 for integers."""
+    """The number of spatial axes, 1 to 3. Raises ShapeError E0203 (vectors) or E0210 (integers)."""
     if not t.dtype.is_float:
         raise ShapeError(
             "E0210",
             f"{name} computes with floats, but its input has elements of type {t.dtype.value}",
             arithmetic=[f"input: {t}"],
+            fixes=["give an input of bytes `scale`, `mean` and `std`", "embed class numbers"],
         )
     if t.rank not in AXES:
         raise ShapeError(
@@ -61,6 +62,23 @@ def require_rank(name: str, t: TensorType, rank: int) -> None:
         )
 
 
+def require_size(size: Size, t: TensorType) -> None:
+    """Raises ShapeError E0203 unless the size has one number of taps per spatial axis."""
+    if len(size.taps) != t.rank:
+        raise ShapeError(
+            "E0203",
+            f"the size {size} has {_counted(len(size.taps), 'axis', 'axes')}, "
+            f"but the input has {_counted(t.rank, 'spatial axis', 'spatial axes')}",
+            arithmetic=[f"input: {t}"],
+            fixes=[f"write {by((size.taps[0],) * t.rank)}"],
+            argument="size",
+        )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
 def per_axis(argument: str, values: tuple[int, ...], t: TensorType) -> tuple[int, ...]:
     """One value per spatial axis; a single value is repeated. Raises ShapeError E0203."""
     if len(values) == 1:
@@ -69,7 +87,7 @@ def per_axis(argument: str, values: tuple[int, ...], t: TensorType) -> tuple[int
         raise ShapeError(
             "E0203",
             f"`{argument}` has {len(values)} values for {t.rank} spatial axes",
-            arithmetic=[f"input: {t}", f"{argument}: {by(values)}"],
+            arithmetic=[f"input: {t}", f"{argument}: {values}"],
             fixes=["give one value for all axes, or one per axis"],
             argument=argument,
         )
@@ -77,7 +95,7 @@ def per_axis(argument: str, values: tuple[int, ...], t: TensorType) -> tuple[int
 
 
 def pad_pairs(argument: str, pad: Pad, t: TensorType) -> Pairs:
-    """The (lo, hi) pairs of an explicit padding, one per spatial axis. Raises ShapeError E0203 or E0208."""
+    """The (lo, hi) pairs of an explicit padding, one per axis. Raises ShapeError E0203 or E0208."""
     amount = pad.amount
     if amount == "valid":
         return ((0, 0),) * t.rank
@@ -89,7 +107,11 @@ def pad_pairs(argument: str, pad: Pad, t: TensorType) -> Pairs:
             "E0208",
             f"`{argument}` has no window to take the amounts from",
             arithmetic=[f"{argument}: {mode or amount}"],
-            fixes=[f"write {mode}(1)" if mode in ("replicate", "reflect", "circular") else "write 1 or (lo, hi)"],
+            fixes=[
+                f"write {mode}(1)"
+                if mode in ("replicate", "reflect", "circular")
+                else "write 1 or (lo, hi)"
+            ],
             argument=argument,
         )
     if len(amount) == 1:

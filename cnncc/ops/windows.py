@@ -1,8 +1,9 @@
-"""From the arguments of a windowed layer to a `Window`, and the shape rule all windowed operators share.
+"""From the arguments of a windowed layer to a `Window`, and the shape rule of windowed operators.
 
-`resolve` turns size, stride, padding, dilation and fit into one `Axis` per spatial axis, padding the input itself first when
-the border holds something else than zeros. `output_extents` is the shape rule: it explains with numbers why a window does
-not fit, and which neighbouring arguments would.
+`resolve` turns size, stride, padding, dilation and fit into one `Axis` per spatial axis, padding
+the input itself first when the border holds something else than zeros. `output_extents` is the
+shape rule: it explains with numbers why a window does not fit, and which neighbouring arguments
+would.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 from cnncc.graph.ir import Node, ShapeError
 from cnncc.graph.layer import LayerBuilder, Pad, Size
-from cnncc.ops.pad import BorderPad
+from cnncc.ops.pad import BorderPad, check_border
 from cnncc.ops.spatial import (
     Pairs,
     axis_word,
@@ -20,48 +21,46 @@ from cnncc.ops.spatial import (
     pad_pairs,
     per_axis,
     positions_word,
+    require_size,
     require_spatial,
 )
 from cnncc.tensor import Extent, TensorType
 from cnncc.window import Axis, Fit, Window, same_pads, solve_pads
 
-# --- arguments ---------------------------------------------------------------------------------------------------
+# --- arguments ------------------------------------------------------------------------------------
 
 
 def resolve(
     b: LayerBuilder,
     x: Node,
+    operator: str,
     size: Size,
     *,
     stride: tuple[int, ...],
     pad: Pad,
     dilation: tuple[int, ...],
     fit: Fit,
+    partial: bool = False,
 ) -> tuple[Node, Window]:
     """The window of a layer, and its input: x, or x padded when the border is not zero.
 
-    Raises ShapeError: E0203 for a wrong number of axes, E0208 for a padding that cannot be, and those of `output_extents`.
+    Raises ShapeError: E0203 for a wrong number of axes, E0208 for a padding that cannot be, and
+    those of `output_extents`.
     """
-    rank = require_spatial(b.layer, x.type)
-    if len(size.taps) != rank:
-        raise ShapeError(
-            "E0203",
-            f"the size {size} has {len(size.taps)} axes, but the input has {rank} spatial axes",
-            arithmetic=[f"input: {x.type}"],
-            fixes=[f"write {by((size.taps[0],) * rank) if rank > 1 else size.taps[0]}"],
-            argument="size",
-        )
+    rank = require_spatial(operator, x.type)
+    require_size(size, x.type)
     strides = per_axis("stride", stride, x.type)
     dilations = per_axis("dilation", dilation, x.type)
     pads = _pads(x.type, size, strides, pad, dilations)
     if pad.mode != "zero":
+        check_border("pad", x.type, pads, pad.mode)
         if any(pair != (0, 0) for pair in pads):
             x = b.add(BorderPad(pads, pad.mode, pad.value), x, suffix=".pad")
         pads = ((0, 0),) * rank
     window = tuple(
         Axis(size.taps[a], strides[a], dilations[a], *pads[a], fit=fit) for a in range(rank)
     )
-    output_extents(window, x.type.spatial)
+    output_extents(window, x.type.spatial, partial=partial)
     _require_conditions(b, window, x.type)
     return x, window
 
@@ -94,7 +93,10 @@ def _same(
         "E0208",
         f"`pad = same` with stride {stride} needs a fixed {axis_word(t.rank, a)}, "
         f"but it is {t.spatial[a]}",
-        arithmetic=[f"input: {t}", "the padding would depend on the extent's remainder by the stride"],
+        arithmetic=[
+            f"input: {t}",
+            "the padding would depend on the extent's remainder by the stride",
+        ],
         fixes=[
             f"give the padding in numbers, for example pad = {(dilation * (size - 1) + 1) // 2}",
             "give the input fixed extents",
@@ -149,11 +151,16 @@ def _require_conditions(b: LayerBuilder, window: Window, t: TensorType) -> None:
             )
 
 
-# --- the shape rule ----------------------------------------------------------------------------------------------
+# --- the shape rule -------------------------------------------------------------------------------
 
 
-def output_extents(window: Window, spatial: Sequence[Extent]) -> tuple[Extent, ...]:
-    """The output extents of a window. Raises ShapeError E0205 (too large) or E0202 (the stride does not fit)."""
+def output_extents(
+    window: Window, spatial: Sequence[Extent], *, partial: bool = False
+) -> tuple[Extent, ...]:
+    """The output extents. Raises ShapeError E0205 (too large) or E0202 (does not fit).
+
+    `partial` says that the operator could also take incomplete windows (fit = partial).
+    """
     for a, (axis, n) in enumerate(zip(window, spatial, strict=True)):
         slack = axis.slack(n)
         if not isinstance(slack, int):
@@ -162,7 +169,7 @@ def output_extents(window: Window, spatial: Sequence[Extent]) -> tuple[Extent, .
         if slack < 0 and not (axis.fit == "partial" and slack + axis.stride > 0):
             raise _too_large(window, spatial, a)
         if axis.fit == "exact" and slack % axis.stride:
-            raise _does_not_fit(window, spatial, a)
+            raise _does_not_fit(window, spatial, partial)
     return tuple(axis.out(n) for axis, n in zip(window, spatial, strict=True))
 
 
@@ -173,7 +180,7 @@ def _check_partial(window: Window, a: int, n: Extent) -> None:
         word = axis_word(len(window), a)
         raise ShapeError(
             "E0208",
-            f"partial windows along the symbolic {word} {n} need pad + stride of at most the window",
+            f"partial windows along the symbolic {word} {n} must be as large as pad + stride",
             arithmetic=[
                 f"pad {axis.hi} + stride {axis.stride} = {axis.hi + axis.stride}, "
                 f"but the window is {axis.span}",
@@ -185,95 +192,130 @@ def _check_partial(window: Window, a: int, n: Extent) -> None:
 
 
 def _too_large(window: Window, spatial: Sequence[Extent], a: int) -> ShapeError:
-    axis, n, rank = window[a], spatial[a], len(window)
-    word = axis_word(rank, a)
-    missing = -axis.slack(n)
-    assert isinstance(missing, int)
-    fixes = []
-    half = -(-missing // 2)
-    fixes.append(f"pad = {axis.lo + half}" if axis.lo == axis.hi else f"pad the {word} by {missing} more")
+    axis, n = window[a], spatial[a]
+    word, missing = axis_word(len(window), a), _missing(axis, n)
+    fixes = [f"pad = {pad}" for pad in _sufficient_pads(window, spatial)]
     if axis.dilation > 1:
         fixes.append("dilation = 1")
-    fixes.append(f"a size of at most {(axis.span - missing - 1) // axis.dilation + 1} along the {word}")
+    largest = (axis.span - missing - 1) // axis.dilation + 1
+    fixes.append(f"a size of at most {largest} along the {word}")
     return ShapeError(
         "E0205",
         f"a window of {axis.span} is larger than the {word} it slides over",
         arithmetic=[f"{word}: {n} + {axis.lo} + {axis.hi} - {_span(axis)} = {-missing}"],
-        fixes=[f for f in fixes if "at most 0" not in f and "at most -" not in f],
+        fixes=fixes,
         argument="size",
     )
 
 
-def _does_not_fit(window: Window, spatial: Sequence[Extent], a: int) -> ShapeError:
-    axis, n, rank = window[a], spatial[a], len(window)
-    slack = axis.slack(n)
-    assert isinstance(slack, int)
-    out = slack / axis.stride + 1
+def _sufficient_pads(window: Window, spatial: Sequence[Extent]) -> list[int]:
+    """The smallest symmetric padding, if any, with which all axes have room and their strides fit."""
+    for pad in range(1, max(axis.span for axis in window)):
+        if _fits(tuple(axis.padded(pad, pad) for axis in window), spatial):
+            return [pad]
+    return []
+
+
+def _does_not_fit(window: Window, spatial: Sequence[Extent], partial: bool) -> ShapeError:
+    wrong = [a for a in range(len(window)) if _remainder(window[a], spatial[a])]
+    first, n = window[wrong[0]], spatial[wrong[0]]
+    lines = []
+    for a in wrong:
+        axis = window[a]
+        lines.append(
+            f"{axis_word(len(window), a)}: (extent {spatial[a]} + pad {axis.lo} + {axis.hi} "
+            f"- window {_span(axis)}) / stride {axis.stride} + 1 = {_quotient(axis, spatial[a])}"
+        )
     return ShapeError(
         "E0202",
-        f"stride {axis.stride} does not fit {n}: ({n} + {axis.lo} + {axis.hi} - {axis.span}) "
-        f"/ {axis.stride} + 1 = {out:.2f}",
-        arithmetic=[
-            f"{axis_word(rank, a)}: (extent {n} + pad {axis.lo} + {axis.hi} - window {_span(axis)}) "
-            f"/ stride {axis.stride} + 1 = {out:.2f}, which is not whole"
+        f"stride {first.stride} does not fit {n}: ({n} + {first.lo} + {first.hi} - {first.span}) "
+        f"/ {first.stride} + 1 = {_quotient(first, n)}",
+        arithmetic=lines,
+        fixes=[
+            *_fitting_strides(window, spatial),
+            *_fitting_pads(window, spatial),
+            *_other_fits(window, spatial, wrong, partial),
         ],
-        fixes=[*_fitting_strides(window, spatial, a), *_fitting_pads(window, spatial, a),
-               *_other_fits(window, spatial, a)],
         argument="stride",
-    )  # fmt: skip
+    )
 
 
 def _span(axis: Axis) -> str:
     """The window's extent; with dilation also where it comes from."""
     if axis.dilation == 1:
         return str(axis.span)
-    return f"{axis.span} (dilation {axis.dilation} * ({axis.size} - 1) + 1)"
+    return f"{axis.span} (= {axis.dilation} * ({axis.size} - 1) + 1)"
+
+
+def _quotient(axis: Axis, n: Extent) -> str:
+    slack = axis.slack(n)
+    assert isinstance(slack, int)
+    return f"{slack / axis.stride + 1:.2f}"
+
+
+def _remainder(axis: Axis, n: Extent) -> int:
+    """Positions that the stride leaves over; none as far as is known on a symbolic extent."""
+    slack = axis.slack(n)
+    return slack % axis.stride if isinstance(slack, int) else 0
 
 
 def _fits(window: Window, spatial: Sequence[Extent]) -> bool:
-    for axis, n in zip(window, spatial, strict=True):
-        slack = axis.slack(n)
-        if isinstance(slack, int) and (slack < 0 or slack % axis.stride):
-            return False
-    return True
+    pairs = list(zip(window, spatial, strict=True))
+    return not any(_remainder(axis, n) or _missing(axis, n) > 0 for axis, n in pairs)
+
+
+def _missing(axis: Axis, n: Extent) -> int:
+    """How many positions the input is too small for the window."""
+    slack = axis.slack(n)
+    return -slack if isinstance(slack, int) else 0
 
 
 def _gives(window: Window, spatial: Sequence[Extent]) -> str:
-    return by([axis.out(n) for axis, n in zip(window, spatial, strict=True)])
+    return f"(output {by([axis.out(n) for axis, n in zip(window, spatial, strict=True)])})"
 
 
-def _fitting_strides(window: Window, spatial: Sequence[Extent], a: int) -> Iterable[str]:
-    """At most two strides close to the wanted one that fit all axes."""
-    wanted = window[a].stride
+def _fitting_strides(window: Window, spatial: Sequence[Extent]) -> Iterable[str]:
+    """At most two strides, the same for all axes, close to the wanted one."""
+    wanted = max(axis.stride for axis in window)
+    smallest = min(axis.span for axis in window)  # larger strides leave gaps
     found = 0
-    for stride in sorted(range(1, wanted + 3), key=lambda s: (abs(s - wanted), -s)):
+    for stride in sorted(range(1, min(wanted + 2, smallest) + 1), key=lambda s: abs(s - wanted)):
         other = tuple(replace(axis, stride=stride) for axis in window)
-        if stride != wanted and stride <= window[a].span and _fits(other, spatial) and found < 2:
+        if other != window and _fits(other, spatial) and found < 2:
             found += 1
-            yield f"stride = {stride} (output {_gives(other, spatial)})"
+            yield f"stride = {stride} {_gives(other, spatial)}"
 
 
-def _fitting_pads(window: Window, spatial: Sequence[Extent], a: int) -> Iterable[str]:
-    """One symmetric padding that fits all axes, or else some more at the end of this one."""
-    axis = window[a]
-    largest = max(axis.span // 2, axis.lo)
-    for pad in sorted(range(largest + 1), key=lambda p: (abs(p - axis.lo), p)):
-        other = tuple(each.padded(pad, pad) for each in window)
-        if (pad, pad) != (axis.lo, axis.hi) and _fits(other, spatial):
-            yield f"pad = {pad} (output {_gives(other, spatial)})"
+def _fitting_pads(window: Window, spatial: Sequence[Extent]) -> Iterable[str]:
+    """One symmetric padding for all axes if there is one, else the least uneven one."""
+    lo = window[0].lo
+    largest = max(lo, min(axis.span for axis in window) // 2)
+    for pad in sorted(range(largest + 1), key=lambda p: (abs(p - lo), p)):
+        other = tuple(axis.padded(pad, pad) for axis in window)
+        if other != window and _fits(other, spatial):
+            yield f"pad = {pad} {_gives(other, spatial)}"
             return
-    slack, n = axis.slack(spatial[a]), spatial[a]
-    assert isinstance(slack, int)
-    more = axis.hi + axis.stride - slack % axis.stride
-    one = axis.padded(axis.lo, more)
-    yield (
-        f"pad the {axis_word(len(window), a)} by ({axis.lo}, {more}) (output {one.out(n)})"
+    pads = []
+    for axis, n in zip(window, spatial, strict=True):
+        total = axis.lo + axis.hi + -(-_remainder(axis, n) // axis.stride) * axis.stride
+        total -= _remainder(axis, n)
+        kept = (axis.lo, axis.hi) if total == axis.lo + axis.hi else (total // 2, -(-total // 2))
+        pads.append(kept)
+    other = tuple(axis.padded(*pair) for axis, pair in zip(window, pads, strict=True))
+    shown = pads[0] if len(set(pads)) == 1 else tuple(pads)
+    yield f"pad = {shown} {_gives(other, spatial)}"
+
+
+def _other_fits(
+    window: Window, spatial: Sequence[Extent], wrong: Sequence[int], partial: bool
+) -> Iterable[str]:
+    dropped = " and ".join(
+        positions_word(len(window), a, _remainder(window[a], spatial[a]))
+        + (" of padding" if _remainder(window[a], spatial[a]) <= window[a].hi else "")
+        for a in wrong
     )
-
-
-def _other_fits(window: Window, spatial: Sequence[Extent], a: int) -> Iterable[str]:
-    slack = window[a].slack(spatial[a])
-    assert isinstance(slack, int)
-    dropped = positions_word(len(window), a, slack % window[a].stride)
     floor = tuple(replace(axis, fit="floor") for axis in window)
-    yield f"fit = floor drops {dropped} (output {_gives(floor, spatial)})"
+    yield f"fit = floor drops {dropped} {_gives(floor, spatial)}"
+    if partial:
+        kept = tuple(replace(axis, fit="partial") for axis in window)
+        yield f"fit = partial keeps an incomplete last window {_gives(kept, spatial)}"

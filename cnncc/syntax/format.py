@@ -10,7 +10,7 @@ from collections import deque
 from cnncc.errors import Source
 from cnncc.syntax import tree as t
 from cnncc.syntax.format_expr import STEP, Writer
-from cnncc.syntax.layout import concat, lay_out
+from cnncc.syntax.layout import Doc, concat, lay_out
 from cnncc.syntax.parse import parse
 from cnncc.syntax.remarks import attach
 
@@ -57,65 +57,61 @@ class _Formatter:
     # --- items and statements ---
 
     def item(self, item: t.Item) -> None:
-        writer, above = self.begin(item)
+        writer = self.begin(item, 0)
         match item:
             case t.Import():
-                self.put(item, writer, 0, above)
+                self.put(item, writer, 0)
             case t.Net():
-                given = writer.parameters(item.parameters) if item.parameters else ""
-                head = lay_out(concat(f"net {item.name}", given), WIDTH - 2)
-                self.body(item, head, 0, above)
+                given = writer.parameters(item) if item.parameters else ""
+                self.body(item, concat(f"net {item.name}", given), 0)
             case t.Block():
-                given = writer.parameters(item.parameters)
-                head = lay_out(concat(f"block {item.name}", given), WIDTH - 2)
-                self.body(item, head, 0, above)
+                given = writer.parameters(item)
+                self.body(item, concat(f"block {item.name}", given), 0)
             case t.Train():
-                self.body(item, f"train {item.net}", 0, above)
+                self.body(item, f"train {item.net}", 0)
 
     def statement(self, statement: t.Statement, depth: int) -> None:
-        writer, above = self.begin(statement)
+        writer = self.begin(statement, depth)
         if isinstance(statement, t.Repeat):
-            head = lay_out(writer.statement(statement), WIDTH - 2, depth * STEP)
-            self.body(statement, head, depth, above)
+            self.body(statement, writer.statement(statement), depth)
         else:
-            self.put(statement, writer, depth, above)
+            self.put(statement, writer, depth)
 
-    def begin(self, node: t.Item | t.Statement) -> tuple[Writer, list[str]]:
-        """A writer for a node with the comments that stand within it, up to its body."""
-        owner = isinstance(node, t.Net | t.Block | t.Train | t.Repeat)
-        end = node.body_span.start if owner else node.span.end
-        inside = [c for c in self.comments if node.span.start <= c.span.start < end]
-        remarks = attach(node, inside)
-        for comment in inside:
-            self.comments.remove(comment)
-        return Writer(remarks), remarks.above
-
-    def put(
-        self, node: t.Import | t.Statement, writer: Writer, depth: int, above: list[str]
-    ) -> None:
+    def begin(self, node: t.Item | t.Statement, depth: int) -> Writer:
+        """Write the comments above a node; a writer that knows those within it, up to its body."""
         self.own_lines(node.span.start, depth)
         self.gap(node.span.start)
-        indent = depth * STEP
-        self.lines += [" " * indent + text for text in above]
-        self.append(lay_out(writer.statement(node), WIDTH, indent), indent)
-        self.written = max(self.written, node.span.end)
-        self.end_of_line()
-
-    def body(
-        self, owner: t.Net | t.Block | t.Train | t.Repeat, head: str, depth: int, above: list[str]
-    ) -> None:
-        self.own_lines(owner.span.start, depth)
-        self.gap(owner.span.start)
-        indent = depth * STEP
-        self.lines += [" " * indent + text for text in above]
-        end = owner.body_span.end - 1 if owner.body_span.known else owner.span.end
-        commented = any(c.span.start < end for c in self.comments)
-        if not owner.body and not commented:
-            self.append(f"{head} {{ }}", indent)
+        if isinstance(node, t.Net | t.Block | t.Train | t.Repeat):
+            end = node.body_span.start
         else:
-            self.append(f"{head} {{", indent)
-            self.written = max(self.written, owner.body_span.start + 1)
+            end = node.span.end
+        inside: list[t.Comment] = []
+        while self.comments and self.comments[0].span.start < end:
+            inside.append(self.comments.popleft())
+        remarks = attach(node, inside)
+        for text in remarks.above:
+            self.append(text, depth * STEP)
+        return Writer(remarks)
+
+    def put(self, node: t.Import | t.Statement, writer: Writer, depth: int) -> None:
+        laid = lay_out(writer.statement(node), WIDTH, depth * STEP)
+        self.append(laid.text, depth * STEP)
+        self.written = max(self.written, node.span.end)
+        if not laid.commented:
             self.end_of_line()
+
+    def body(self, owner: t.Net | t.Block | t.Train | t.Repeat, head: Doc, depth: int) -> None:
+        indent = depth * STEP
+        opening = lay_out(concat(head, " {"), WIDTH, indent)
+        end = max(owner.body_span.end - 1, owner.body_span.start)
+        commented = bool(self.comments) and self.comments[0].span.start < end
+        if not owner.body and not commented and not opening.commented:
+            self.append(f"{opening.text} }}", indent)
+        else:
+            self.append(opening.text, indent)
+            self.written = max(self.written, owner.body_span.start + 1)
+            if not opening.commented:
+                self.end_of_line()
             self.opened = len(self.lines)
             for statement in owner.body:
                 self.statement(statement, depth + 1)

@@ -60,7 +60,7 @@ class Writer:
             case t.Default():
                 return concat(f"default {node.name} = ", self.expr(node.value))
             case t.Input():
-                given = self.arguments(node.arguments) if node.arguments else ""
+                given = self.arguments(node)
                 parts: Doc = concat(" ", given) if node.arguments else ""
                 return concat(f"input {node.name}: ", self.type(node.type), parts)
             case t.Assign():
@@ -93,14 +93,13 @@ class Writer:
     def type(self, node: t.TypeExpr) -> Doc:
         return concat(node.element, self.bracketed("[", node, self.elements(node.extents), "]"))
 
-    def parameters(self, parameters: tuple[t.Parameter, ...]) -> Doc:
+    def parameters(self, node: t.Net | t.Block) -> Doc:
         """The parameters of a net or block, in their brackets."""
         written: list[Doc] = [
             p.name if p.default is None else concat(f"{p.name} = ", self.expr(p.default))
-            for p in parameters
+            for p in node.parameters
         ]
-        inner = concat(Line(""), join(concat(",", Line()), written))
-        return Group(concat("(", Nest(STEP, inner), Line(""), ")"))
+        return self.bracketed("(", node, written, ")")
 
     # --- expressions ---
 
@@ -126,7 +125,7 @@ class Writer:
             case t.List():
                 return self.bracketed("[", node, self.elements(node.elements), "]")
             case t.Call():
-                return concat(node.name, self.arguments(node.arguments, node))
+                return concat(node.name, self.arguments(node))
             case t.Pipeline():
                 return self.pipeline(node)
             case t.Unary():
@@ -142,13 +141,13 @@ class Writer:
     def elements(self, nodes: Sequence[t.Expr]) -> list[Doc]:
         return [self.expr(node) for node in nodes]
 
-    def arguments(self, arguments: tuple[t.Argument, ...], call: t.Call | None = None) -> Doc:
-        """Arguments in their brackets; comments have a place among those of a call."""
+    def arguments(self, node: t.Call | t.Input) -> Doc:
+        """The arguments of a call or an input, in their brackets."""
         written: list[Doc] = [
             self.expr(a.value) if a.name is None else concat(f"{a.name} = ", self.expr(a.value))
-            for a in arguments
+            for a in node.arguments
         ]
-        return self.bracketed("(", t.Call("", arguments) if call is None else call, written, ")")
+        return self.bracketed("(", node, written, ")")
 
     def bracketed(self, opening: str, node: t.Node, written: list[Doc], closing: str) -> Doc:
         if not written:
@@ -185,7 +184,7 @@ class Writer:
         if self.commented_between(node.head, first):
             lead = concat(*self.behind(node.head), HardLine(), *self.before(first))
             return concat(head, Nest(STEP, concat(lead, Group(concat(start, *rest)))))
-        if len(lay_out(head, 1000)) > _LONG_HEAD:
+        if len(lay_out(head, 1000).text) > _LONG_HEAD:
             return Group(concat(head, Nest(STEP, concat(Line(), start, *rest))))
         return Group(concat(head, " ", Align(concat(start, *rest))))
 

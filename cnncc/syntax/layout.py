@@ -1,13 +1,13 @@
 """Lays text out within a line width, after Wadler, "A prettier printer" (2003), and Leijen's
-extension by alignment. A document says where lines may be broken; `lay_out` keeps every group on one
-line when it fits and breaks all the lines of a group when it does not. Comments are documents too: a
-group that holds one is always broken, so that the comment stays beside what it is about."""
+extension by alignment. A document says where lines may be broken; `lay_out` keeps every group on
+one line when it fits and breaks all the lines of a group when it does not. Comments are documents
+too: a group that holds one is always broken, so that it stays beside what it is about."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,14 @@ _Frame: TypeAlias = tuple[int, bool, Doc]
 """Indentation, whether lines are flat, and the document that is still to be written."""
 
 
-def lay_out(doc: Doc, width: int, indent: int = 0) -> str:
+class Laid(NamedTuple):
+    """Text, and whether its last line ends in a comment, so that no other can be put there."""
+
+    text: str
+    commented: bool
+
+
+def lay_out(doc: Doc, width: int, indent: int = 0) -> Laid:
     """The document as text whose lines take at most `width` columns where that is possible.
 
     The first line is not indented; the others are by at least `indent`.
@@ -109,7 +116,7 @@ def lay_out(doc: Doc, width: int, indent: int = 0) -> str:
             case Group():
                 fits = flat or _fits((indentation, True, top.doc), stack, width - column)
                 stack.append((indentation, fits, top.doc))
-    return "\n".join(lines) + suffix
+    return Laid("\n".join(lines) + suffix, bool(suffix))
 
 
 def _fits(first: _Frame, rest: list[_Frame], room: int) -> bool:

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from lark import Token, Tree
-from lark.parsers.lalr_analysis import Shift
 
 from cnncc.errors import Diagnostics, Source
 from cnncc.syntax import limits
 from cnncc.syntax.construct import construct
-from cnncc.syntax.grammar import grammar
+from cnncc.syntax.machine import Machine
 from cnncc.syntax.mistakes import diagnose
 from cnncc.syntax.placement import check_placement
 from cnncc.syntax.scan import CLOSING, OPENING, Scan, scan
@@ -56,27 +55,21 @@ class _Reader:
         end = len(source.text)
         self.tokens = (*words.tokens, Token("$END", "", start_pos=end, end_pos=end))
         self.partner = bracket_partners(self.tokens)
-        self.parser = grammar().lark.parse_interactive()
-        self.table: dict[Any, dict[str, tuple[Any, Any]]] = (
-            self.parser.parser_state.parse_conf.states
-        )
+        self.machine = Machine()
+        self.mended = 0
 
     def read(self) -> Tree[Any]:
         """Lark's tree of the file, without the parts that were given up."""
-        at, root = 0, None
+        at = 0
         while at < len(self.tokens):
-            # Lark closes rules before it finds that a word cannot follow; so that a repair still
-            # sees everything open that the text left open, the word is tried first.
-            if self._after(self.states, str(self.tokens[at].type)) is None:
-                at = self._mend(at)
-            else:
-                root = self.parser.feed_token(self.tokens[at])
+            if self.machine.feed(self.tokens[at]):
                 at += 1
-            if len(self.found) >= limits.ERRORS:
+                continue
+            at = self._mend(at)
+            self.mended += 1
+            if max(self.mended, len(self.found)) >= limits.ERRORS:
                 self.found.raise_if_any()
-        if not isinstance(root, Tree):
-            self.found.raise_if_any()
-        assert isinstance(root, Tree), "the grammar accepts only whole files"
+        root: Tree[Any] = self.machine.values[0]
         return root
 
     # --- after a mistake ---
@@ -84,9 +77,7 @@ class _Reader:
     def _mend(self, at: int) -> int:
         """Report the mistake at tokens[at] and make the parser able to go on; the index to go on
         at."""
-        words = (kind for kind in self.table[self.states[-1]] if kind.isupper())
-        expected = frozenset(kind for kind in words if self._after(self.states, kind) is not None)
-        brackets = tuple(self._open_brackets())
+        expected, brackets = self.machine.expected(), tuple(self._open_brackets())
         stuck = Stuck(self.source, self.tokens, at, expected, brackets, self.partner)
         repair = diagnose(stuck)
         if self._line(at) not in self.faulty_lines and self._line(at - 1) not in self.faulty_lines:
@@ -103,45 +94,38 @@ class _Reader:
         """Carry a repair out if the parser can go on after it, else leave everything as it is."""
         if repair.resume is None:
             return None
-        state = self.parser.parser_state
-        states: list[Any] | None = self.states[: len(self.states) - repair.undo]
-        following = self.tokens[repair.resume]
-        for kind in [*(str(token.type) for token in repair.instead), str(following.type)]:
-            states = None if states is None else self._after(states, kind)
+        states = self.machine.states
+        kept = len(states) - repair.undo
+        kinds = [token.type for token in (*repair.instead, self.tokens[repair.resume])]
         skips_only = not repair.instead and not repair.undo
-        if states is None and not skips_only:
+        if not skips_only and self.machine.after(states[:kept], *kinds) is None:
             return None
-        if repair.undo:
-            del state.state_stack[-repair.undo :]
-            del state.value_stack[-repair.undo :]
+        self.machine.keep(kept)
         for token in repair.instead:
-            self.parser.feed_token(token)
+            self.machine.feed(token)
         return repair.resume
 
     def _give_up(self, at: int) -> int:
         """Drop the statement that cannot be read; the index of the word to go on at."""
         for index in self._resting_places(at):
             kind = str(self.tokens[index].type)
-            states = self.states
+            states = self.machine.states
             # Only a new item or the end of the file says that an open curly bracket is meant to be
             # closed; anything else goes on within it.
             lowest = 1 if kind in ITEMS | {"$END"} else self._states_in_body()
             for size in range(len(states), lowest - 1, -1):
-                after_error = self._after(states[:size], "ERROR")
-                if after_error is None or self._after(after_error, kind) is None:
-                    continue
-                del states[size:]
-                del self.parser.parser_state.value_stack[size - 1 :]
-                place = self.tokens[index].start_pos
-                self.parser.feed_token(Token("ERROR", "", start_pos=place, end_pos=place))
-                return index
+                if self.machine.after(states[:size], "ERROR", kind) is not None:
+                    self.machine.keep(size)
+                    place = self.tokens[index].start_pos
+                    self.machine.feed(Token("ERROR", "", start_pos=place, end_pos=place))
+                    return index
         # The end of the file can always follow an ERROR between items.
         raise AssertionError("no place to go on at, not even the end of the file")
 
     def _states_in_body(self) -> int:
         """How many states lead up to the innermost open curly bracket."""
         curly = [b for b in self._open_brackets() if b.type == "LBRACE"]
-        values = self.parser.parser_state.value_stack
+        values = self.machine.values
         return 1 if not curly else 2 + next(i for i, v in enumerate(values) if v is curly[-1])
 
     def _resting_places(self, at: int) -> Iterator[int]:
@@ -164,35 +148,12 @@ class _Reader:
             skip = token.type in OPENING and partner is not None
             index = partner + 1 if skip and partner is not None else index + 1
 
-    # --- the LALR machine, looked at without running it ---
-
-    @property
-    def states(self) -> list[Any]:
-        stack: list[Any] = self.parser.parser_state.state_stack
-        return stack
-
     def _open_brackets(self) -> list[Token]:
         """Brackets that are read but not closed, outermost first."""
         brackets: list[Token] = []
-        for value in self.parser.parser_state.value_stack:
+        for value in self.machine.values:
             if isinstance(value, Token) and value.type in OPENING:
                 brackets.append(value)
             elif isinstance(value, Token) and value.type in CLOSING:
                 brackets.pop()
         return brackets
-
-    def _after(self, states: list[Any], kind: str) -> list[Any] | None:
-        """The states after reading a word of a kind in `states`, or None when it cannot follow."""
-        states = list(states)
-        while True:
-            action = self.table[states[-1]].get(kind)
-            if action is None:
-                return None
-            move, what = action
-            if move is Shift:
-                return [*states, what]
-            if what.expansion:
-                del states[-len(what.expansion) :]
-            states.append(self.table[states[-1]][what.origin.name][1])
-            if kind == "$END" and states[-1] == self.parser.parser_state.parse_conf.end_state:
-                return states

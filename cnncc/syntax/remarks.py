@@ -4,6 +4,8 @@ stays before what follows; any other goes above the whole statement."""
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from cnncc.syntax import tree as t
@@ -23,8 +25,10 @@ class Remarks:
 def sequence(node: t.Node) -> tuple[t.Node, ...]:
     """The parts of a node between which comments have a place of their own."""
     match node:
-        case t.Call():
+        case t.Call() | t.Input():
             return node.arguments
+        case t.Net() | t.Block():
+            return node.parameters
         case t.Tuple() | t.List():
             return node.elements
         case t.Pipeline():
@@ -75,31 +79,51 @@ PRECEDENCE: dict[str, int] = {
 def attach(statement: t.Node, comments: list[t.Comment]) -> Remarks:
     """The places of the comments that stand within a statement."""
     remarks = Remarks()
+    # A list may have as many elements as comments, so what is under a node is looked up once.
+    known: dict[int, tuple[tuple[t.Node, ...], tuple[t.Node, ...]]] = {}
     for comment in comments:
-        _attach(statement, comment, remarks)
+        node: t.Node | None = statement
+        while node is not None:
+            if id(node) not in known:
+                known[id(node)] = (_inner(node), sequence(node))
+            around = node
+            node = _child_at(known[id(node)][0], comment.span.start)
+        _attach(around, known[id(around)][1], comment, remarks)
     return remarks
 
 
-def _attach(node: t.Node, comment: t.Comment, remarks: Remarks) -> None:
+def _inner(node: t.Node) -> tuple[t.Node, ...]:
+    """The nodes to look for a comment in: the operands of a chain rather than its inner nodes."""
+    return sequence(node) if isinstance(node, _OF_PARTS) else tuple(t.children(node))
+
+
+_OF_PARTS = t.Binary | t.Net | t.Block
+_BRACKETED = t.Call | t.Tuple | t.List | t.TypeExpr | t.Input | t.Net | t.Block
+
+
+def _child_at(nodes: tuple[t.Node, ...], at: int) -> t.Node | None:
+    index = bisect_right(nodes, at, key=_start) - 1
+    return nodes[index] if index >= 0 and at < nodes[index].span.end else None
+
+
+def _start(node: t.Node) -> int:
+    return node.span.start
+
+
+def _attach(node: t.Node, parts: tuple[t.Node, ...], comment: t.Comment, remarks: Remarks) -> None:
+    """Keep a comment that stands in `node` but in none of its parts."""
     at = comment.span.start
-    for child in _inner(node):
-        if child.span.start <= at < child.span.end:
-            _attach(child, comment, remarks)
-            return
-    parts = sequence(node)
-    earlier = [part for part in parts if part.span.end <= at]
-    later = [part for part in parts if part.span.start > at]
-    bracketed = isinstance(node, t.Call | t.Tuple | t.List | t.TypeExpr)
-    if earlier and "\n" not in comment.span.source.text[earlier[-1].span.end : at]:
-        remarks.behind[id(earlier[-1])] = comment.text
+    split = bisect_right(parts, at, key=_start)
+    earlier, later = parts[max(0, split - 1) : split], parts[split : split + 1]
+    between = comment.span.source.text[earlier[0].span.end : at] if earlier else ""
+    bracketed = isinstance(node, _BRACKETED)
+    if isinstance(node, t.Net | t.Block) and ")" in re.sub("#.*", "", between):
+        remarks.above.append(comment.text)
+    elif earlier and "\n" not in between:
+        remarks.behind[id(earlier[0])] = comment.text
     elif later and (earlier or bracketed):
         remarks.before.setdefault(id(later[0]), []).append(comment.text)
     elif earlier and bracketed:
         remarks.last.setdefault(id(node), []).append(comment.text)
     else:
         remarks.above.append(comment.text)
-
-
-def _inner(node: t.Node) -> tuple[t.Node, ...]:
-    """The nodes to look for a comment in: the operands of a chain rather than its inner nodes."""
-    return sequence(node) if isinstance(node, t.Binary) else tuple(t.children(node))

@@ -111,8 +111,9 @@ class _Scanner:
                 self.comments.append(Comment(self.text[span.start : span.end].rstrip(), span=span))
             elif kind not in IGNORED:
                 at = self._word(kinds.get(word, kind), word, match.start())
-            if len(self.tokens) > limits.WORDS:
-                self._stop("E0106", f"a file has at most {limits.WORDS} words", at - len(word), at)
+            if len(self.tokens) + len(self.comments) > limits.WORDS:
+                text_of_rule = f"a file has at most {limits.WORDS} words and comments"
+                self._stop("E0106", text_of_rule, at - 1, at)
             if len(self.found) >= limits.ERRORS:
                 break
         return Scan(tuple(self._with_labels()), tuple(self.comments), frozenset(self.faulty_lines))
@@ -308,14 +309,14 @@ def _character_name(character: str) -> str:
 def _number_fault(kind: str, word: str, whole: str) -> tuple[str, str, str] | None:
     """Code, message and help for what is wrong with a number, if anything is."""
     shown = whole if len(whole) <= 24 else whole[:20] + "..."
-    digits = max(len(part) for part in re.findall(r"[0-9_]+", whole))
-    if len(whole) > limits.DIGITS + 8 or digits > limits.DIGITS + whole.count("_"):
+    mantissa = re.split("[eE]", whole, maxsplit=1)[0] if kind == "FLOAT" else whole
+    lengths = [
+        len(part.replace("_", "").replace(".", "").lstrip("0")) for part in mantissa.split("x")
+    ]
+    if len(whole) > limits.NUMBER_CHARACTERS or max(lengths) > limits.DIGITS:
         count = sum(c.isdigit() for c in whole)
-        return (
-            "E0108",
-            f"a number has at most {limits.DIGITS} digits, but this one has {count}",
-            "",
-        )
+        message = f"a number has at most {limits.DIGITS} digits, but this one has {count}"
+        return "E0108", message, ""
     if whole != word:
         return "E0108", f"`{shown}` is not a number", _number_help(whole)
     if kind == "SIZE":

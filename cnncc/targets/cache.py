@@ -1,9 +1,10 @@
 """The private folder in which emitted modules and their machine code wait for the next process.
 
-Everything in the folder is addressed by content: a file's name is a hash of what it was made from, so nothing ever
-goes stale, two processes that write the same file write the same bytes, and no index has to be kept (Numba's own index
-can pair a signature with another one's code when two processes save at once).  Machine code is stored as a pickle, so
-the folder is used only when nobody else can write to it; otherwise a fresh private folder serves this process alone.
+Everything in the folder is addressed by content: a file's name is a hash of what it was made from,
+so nothing ever goes stale, two processes that write the same file write the same bytes, and no
+index has to be kept (Numba's own index can pair a signature with another one's code when two
+processes save at once).  Machine code is stored as a pickle, so the folder is used only when
+nobody else can write to it; otherwise a fresh private folder serves this process alone.
 """
 
 from __future__ import annotations
@@ -37,6 +38,25 @@ _MODULE_PREFIXES = ("k_", "e_")
 _MACHINE_CODE_SUFFIX = ".code"
 _TEMPORARY_PREFIX = ".new-"
 
+# Settings of Numba that change machine code, and the modules whose code becomes part of emitted
+# modules.
+_OPTIONS = (
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "DEBUGINFO_DEFAULT",
+    "CPU_NAME",
+    "CPU_FEATURES",
+)
+_RUNTIME = (
+    "cache.py",
+    "load.py",
+    "cpu/atomics.py",
+    "cpu/compiled.py",
+    "cpu/team.py",
+    "cpu/vector/*.py",
+)
+
 _chosen: dict[str | None, Path] = {}  # value of CNNCC_CACHE_DIR -> the folder in use
 
 
@@ -51,8 +71,8 @@ class CacheInfo(NamedTuple):
 def cache_folder() -> Path:
     """The folder for emitted modules: $CNNCC_CACHE_DIR, or `cnncc` in the user's cache folder.
 
-    It is created with mode 0700.  If it cannot be written, or others could write to it, a warning says so and a
-    temporary private folder is used until the process ends.
+    It is created with mode 0700.  If it cannot be written, or others could write to it, a warning
+    says so and a temporary private folder is used until the process ends.
     """
     configured = os.environ.get("CNNCC_CACHE_DIR")
     if configured not in _chosen:
@@ -107,7 +127,8 @@ def _private(wanted: Path) -> Path:
     except OSError as error:
         objection = error.strerror or str(error)
     warnings.warn(
-        f"the kernel cache {wanted} is not used: {objection}. Kernels are compiled again in every process; "
+        f"the kernel cache {wanted} is not used: {objection}. "
+        "Kernels are compiled again in every process; "
         "set CNNCC_CACHE_DIR to a folder of your own to keep them.",
         RuntimeWarning,
         stacklevel=4,
@@ -116,7 +137,8 @@ def _private(wanted: Path) -> Path:
 
 
 def _objection(folder: Path) -> str | None:
-    """Why code must not be loaded from `folder`; None if only this user can change what it holds."""
+    """Why code must not be loaded from `folder`; None if only this user can change what it
+    holds."""
     if not hasattr(os, "geteuid"):
         return None  # Windows: the profile folder is protected by its access list
     status = folder.stat()
@@ -147,7 +169,8 @@ def _temporary_folder() -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or none: temporary file beside it, then rename."""
+    """Write a file so that a reader sees all of it or none: temporary file beside it, then
+    rename."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -160,7 +183,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @cache
 def environment_key() -> str:
-    """A hash of all that decides what an emitted text becomes: versions, processor, options and our runtime modules."""
+    """A hash of all that decides what an emitted text becomes: versions, processor, options and
+    our runtime modules."""
     machine = detect()
     facts = [
         __version__,
@@ -175,16 +199,15 @@ def environment_key() -> str:
     ]
     digest = hashlib.sha256("\n".join(facts).encode())
     here = Path(__file__).parent
-    for path in [here / "cache.py", here / "load.py", *sorted((here / "cpu").rglob("*.py"))]:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for pattern in _RUNTIME:
+        for path in sorted(here.glob(pattern)):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-_OPTIONS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "CPU_NAME", "CPU_FEATURES")
-
-
 class _Store:
-    """Numba's view of the folder: `load` and `save` by key, one file each, checked before it is unpickled."""
+    """Numba's view of the folder: `load` and `save` by key, one file each, checked before it is
+    unpickled."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -212,7 +235,8 @@ class _Store:
 
 
 class _Locator:
-    """What Numba's cache asks of a locator.  The key holds the content hash, so freshness needs no stamp."""
+    """What Numba's cache asks of a locator.  The key holds the content hash, so freshness needs no
+    stamp."""
 
     def __init__(self, py_file: str) -> None:
         self._py_file = py_file
@@ -232,7 +256,8 @@ class _Implementation(CompileResultCacheImpl):
 
 
 class MachineCodeCache(FunctionCache):
-    """A Numba function cache in our own folder, keyed by `name` (unique to the function's text) and signature."""
+    """A Numba function cache in our own folder, keyed by `name` (unique to the function's text)
+    and signature."""
 
     def __init__(self, py_func: Any, name: str) -> None:
         self._name = name

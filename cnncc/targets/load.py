@@ -1,9 +1,11 @@
-"""Emitted Python text as modules: `load_module(text)` writes the text to the cache folder and imports it from there.
+"""Emitted Python text as modules: `load_module(text)` writes the text to the cache folder and
+imports it from there.
 
-A module is named by a hash of its text and of everything that decides what it becomes (cache.environment_key), so
-equal text is one module, for all networks and processes.  Emitted modules import each other as
-`cnncc_emitted.k_<hash>`; a finder below resolves these names in any process, and imports a file only if hashing it gives
-its name, so that a file which was tampered with or damaged is never run.
+A module is named by a hash of its text and of everything that decides what it becomes
+(cache.environment_key), so equal text is one module, for all networks and processes.  Emitted
+modules import each other as `cnncc_emitted.k_<hash>`; a finder below resolves these names in any
+process, and imports a file only if hashing it gives its name, so that a file which was tampered
+with or damaged is never run.
 """
 
 from __future__ import annotations
@@ -41,13 +43,12 @@ def module_name(text: str, *, kind: Literal["kernel", "entry"], key_extra: str =
     return f"{PACKAGE}.{_PREFIX[kind]}_{_digest(_stored(text, key_extra))}"
 
 
-def load_module(
-    text: str, *, kind: Literal["kernel", "entry"], key_extra: str = ""
-) -> ModuleType:
+def load_module(text: str, *, kind: Literal["kernel", "entry"], key_extra: str = "") -> ModuleType:
     """Import an emitted text, compiling its kernels or taking them from the cache.
 
-    `kind` only shows in the file's name.  `key_extra` makes otherwise equal texts distinct modules; it becomes a
-    comment in the file and must be one line (else ValueError).  CompilerBug if the text is not valid Python: it was emitted.
+    `kind` only shows in the file's name.  `key_extra` makes otherwise equal texts distinct
+    modules; it becomes a comment in the file and must be one line (else ValueError).  CompilerBug
+    if the text is not valid Python: it was emitted.
     """
     stored = _stored(text, key_extra)
     name = f"{PACKAGE}.{_PREFIX[kind]}_{_digest(stored)}"

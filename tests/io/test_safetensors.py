@@ -380,3 +380,16 @@ def test_a_write_that_does_not_read_back_is_not_installed(tmp_path, monkeypatch)
     assert code_of(error) == "E0710"
     np.testing.assert_array_equal(load_state(path)[0]["a"], np.ones(3))
     assert os.listdir(tmp_path) == ["w.safetensors"]
+
+
+def test_every_code_of_the_readers_is_explained():
+    from cnncc.errors import CODES
+    from cnncc.io import files
+
+    used = {
+        value
+        for name, value in vars(files).items()
+        if name.isupper() and isinstance(value, str) and value.startswith("E07")
+    }
+    assert len(used) == 10
+    assert used <= set(CODES)

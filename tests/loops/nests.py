@@ -17,11 +17,11 @@ from cnncc.loops.ir import (
     Var,
     all_of,
     prim,
-    test,
 )
+from cnncc.loops.ir import test as compare
 from cnncc.tensor import DType, TensorType, evaluate
 
-N, O, C, P, Q, I, J, K = (Var(v) for v in ("in_", "io", "ic", "ip", "iq", "ki", "kj", "ik"))
+N, M, C, P, Q, U, V, K = (Var(v) for v in ("in_", "io", "ic", "ip", "iq", "ki", "kj", "ik"))
 
 Array = np.ndarray
 
@@ -62,19 +62,16 @@ def conv(
     f = n.input("w", TensorType(DType.F32, (o, c // groups, k, k), batched=False), "o cg kh kw")
     out = [(e + 2 * pad - k) // stride + 1 for e in (h, w)]
     y = n.output("y", maps(o, *out), "n o p q")
-    place = (P * stride + I - pad, Q * stride + J - pad)
-    channel = O if groups == 1 else Var("ig") * n.size("og", o // groups) + K
+    place = (P * stride + U - pad, Q * stride + V - pad)
+    channel = M if groups == 1 else Var("ig") * n.size("og", o // groups) + K
     read = (N, C if groups == 1 else Var("ig") * Size("cg") + C, *place)
     tap = x.padded(read, 0.0) if pad else x[read]
     taps = serial(
         [("ic", Size("cg")), ("ki", Size("kh")), ("kj", Size("kw"))],
-        Assign("acc", prim("fma", tap, f[channel, C, I, J], Ref("acc"))),
+        Assign("acc", prim("fma", tap, f[channel, C, U, V], Ref("acc"))),
     )
     work = (Let("acc", Lit(0.0)), taps, y.store((N, channel, P, Q), Ref("acc")))
-    if groups == 1:
-        channels = [("io", Size("o"))]
-    else:
-        channels = [("ig", groups), ("ik", Size("og"))]
+    channels = [("io", Size("o"))] if groups == 1 else [("ig", groups), ("ik", Size("og"))]
     space = [("ip", Size("p")), ("iq", Size("q"))]
     return n.nest(parallel([("in_", Size("n")), *channels, *space], *work))
 
@@ -84,7 +81,7 @@ def max_pool(c: int, h: int, w: int, *, size: int = 2, stride: int = 2, pad: int
     n = NestBuilder()
     x = n.input("x", maps(c, h, w), "n c h w")
     y = n.output("y", maps(c, *((e + 2 * pad - size) // stride + 1 for e in (h, w))), "n c p q")
-    at = (N, C, P * stride + I - pad, Q * stride + J - pad)
+    at = (N, C, P * stride + U - pad, Q * stride + V - pad)
     tap = x.padded(at, -np.inf) if pad else x[at]
     return n.nest(
         parallel(
@@ -101,10 +98,10 @@ def guarded_average(c: int, h: int, w: int) -> Nest:
     n = NestBuilder()
     x = n.input("x", maps(c, h, w), "n c h w")
     y = n.output("y", maps(c, h, w), "n c h w")
-    row, column = P + I - 1, Q + J - 1
+    row, column = P + U - 1, Q + V - 1
     inside = all_of(
-        test("<=", 0, row), test("<", row, Size("h")),
-        test("<=", 0, column), test("<", column, Size("w")),
+        compare("<=", 0, row), compare("<", row, Size("h")),
+        compare("<=", 0, column), compare("<", column, Size("w")),
     )  # fmt: skip
     return n.nest(
         parallel(

@@ -12,6 +12,7 @@ from cnncc.loops.ir import (
     Assign,
     Both,
     Choose,
+    Condition,
     For,
     Guard,
     Kind,
@@ -21,13 +22,12 @@ from cnncc.loops.ir import (
     Nest,
     Ref,
     Size,
-    Test,
     Var,
     prim,
     statements,
     subvalues,
-    test,
 )
+from cnncc.loops.ir import test as compare
 from cnncc.loops.verify import verify
 from cnncc.tensor import DType, TensorType
 from tests.loops.nests import (
@@ -37,8 +37,8 @@ from tests.loops.nests import (
     Q,
     conv,
     guarded_average,
-    max_pool,
     maps,
+    max_pool,
     pointwise,
     random_inputs,
     run,
@@ -51,7 +51,7 @@ def check(consumer: Nest, producer: Nest, *, keep: bool = False, seed: int = 0) 
     """Compare the fused nest with the two in sequence, bit for bit; returns it."""
     fused = inline(consumer, producer, "x", keep=keep)
     verify(fused)
-    names = merged_names(consumer, producer, "x")
+    names = merged_names(consumer, producer, "x", keep=keep)
     data = random_inputs(producer, BATCH, seed)
     more = {k: v for k, v in random_inputs(consumer, BATCH, seed + 1).items() if k != "x"}
     between = run(producer, BATCH, **data)["y"]
@@ -161,7 +161,7 @@ def loads(nest: Nest, buffer: str) -> list[Load]:
 
 def test_equal_loads_share_one_computation() -> None:
     fused = inline(pointwise("square", 1, 3, 3), conv(1, 1, 5, 5, 3), "x")
-    assert len(loads(fused, "w")) == 1
+    assert len(loads(fused, "x_w")) == 1
 
 
 def test_shared_axes_keep_the_consumers_name() -> None:
@@ -174,8 +174,10 @@ def test_clashing_names_and_sizes() -> None:
     """Both convolutions have a w, and sizes of one name with other values."""
     consumer, producer = conv(3, 2, 4, 4, 3), conv(2, 3, 5, 5, 2)
     fused = check(consumer, producer)
-    assert merged_names(consumer, producer, "x") == {"x": "x_x", "w": "x_w", "y": "x"}
-    assert [b.name for b in fused.buffers] == ["x_x", "x_w", "w", "y"]
+    assert merged_names(consumer, producer, "x") == {"x": "x", "w": "x_w"}
+    assert [b.name for b in fused.buffers] == ["x", "x_w", "w", "y"]
+    kept = merged_names(consumer, producer, "x", keep=True)
+    assert kept == {"x": "x_x", "w": "x_w", "y": "x"}
     assert (fused.sizes["kh"], fused.sizes["x_kh"]) == (3, 2)
 
 
@@ -207,11 +209,11 @@ def test_loads_in_choose_stay_in_bounds(op: str, second: str | None) -> None:
     n = NestBuilder()
     x = n.input("x", maps(2, 3, 4), "n c h w")
     y = n.output("y", maps(2, 3, 7), "n c h v")
-    where: Test | Both = Test(op, Q, Size("w"))
+    where: Condition = compare(op, Q, Size("w"))
     if second:
-        where = Both(where, Test(second, P, Var("ic") + 1))
+        where = Both(where, compare(second, P, Var("ic") + 1))
     near, far = x.padded((N, C, P, Q), 2.5), x.padded((N, C, P, Q + (-3)), -1.5)
-    value = Choose(where, prim("neg", near), Choose(test("<", C, 1), far, near))
+    value = Choose(where, prim("neg", near), Choose(compare("<", C, 1), far, near))
     axes = [("in_", Size("n")), ("ic", Size("c")), ("ip", Size("h")), ("iq", Size("v"))]
     check(n.nest(parallel(axes, y.store((N, C, P, Q), value))), conv(2, 2, 3, 4, 3, pad=1))
 
@@ -223,7 +225,7 @@ def test_choose_protects_a_load_without_constant() -> None:
     z = n.input("z", maps(1, 3, 3), "n d h w")
     y = n.output("y", maps(3, 3, 3), "n o h w")
     o = Var("io")
-    value = Choose(test("<", o, Size("c")), x[N, o, P, Q], z[N, o + (-2), P, Q])
+    value = Choose(compare("<", o, Size("c")), x[N, o, P, Q], z[N, o + (-2), P, Q])
     axes = [("in_", Size("n")), ("io", Size("o")), ("ip", Size("h")), ("iq", Size("w"))]
     concat = n.nest(parallel(axes, y.store((N, o, P, Q), value)))
     check(concat, conv(1, 2, 3, 3, 3, pad=1))

@@ -109,13 +109,11 @@ def test_every_damaged_byte_is_noticed(tmp_path):
         damaged = bytearray(whole)
         damaged[at] ^= 1
         path.write_bytes(damaged)
-        try:
-            found = load(path)
-        except DataError as error:
-            assert error.diagnostics[0].code in ("E0702", "E0703", "E0705", "E0707", "E0708")
-        else:  # white space of the header may change without changing what it says
-            assert whole[at : at + 1].isspace()
-            assert found.step == 7
+        if header > at and whole[at : at + 1].isspace():
+            continue  # padding of the header says nothing
+        with pytest.raises(DataError) as error:
+            load(path)
+        assert code_of(error) in ("E0702", "E0703", "E0705", "E0707", "E0708")
 
 
 @pytest.mark.parametrize("size", [0, 3, 8, 100, -1])
@@ -282,6 +280,69 @@ def test_a_killed_process_loses_no_acknowledged_save(tmp_path):
     assert most <= 3  # the file, the previous one, and at most one leftover
     save(path, make())
     assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "a.ckpt.previous"]
+
+
+EVERY_STEP = """
+import os, sys
+import numpy as np
+import cnncc.io.replace as replace
+from cnncc.train.checkpoint import Checkpoint, load, save
+
+path = sys.argv[1]
+STEPS = [(os, "replace"), (os, "link"), (os, "fsync"), (os, "open"), (os, "close"),
+         (replace.tempfile, "mkdtemp"), (replace.shutil, "rmtree"), (replace.Path, "chmod")]
+
+
+def die_at(number, late):
+    passed = 0
+    def dying(real):
+        def call(*arguments, **keywords):
+            nonlocal passed
+            passed += 1
+            if passed == number and not late:
+                os._exit(9)
+            result = real(*arguments, **keywords)
+            if passed == number:
+                os._exit(9)
+            return result
+        return call
+    for home, name in STEPS:
+        setattr(home, name, dying(getattr(home, name)))
+
+
+save(path, Checkpoint({"w": np.ones(3)}, step=1))
+for late in (False, True):
+    number, code = 0, 9
+    while code == 9:
+        number += 1
+        child = os.fork()
+        if child == 0:
+            die_at(number, late)
+            save(path, Checkpoint({"w": np.ones(3)}, step=load(path).step + 1))
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(number, code, load(path).step, flush=True)
+"""
+
+
+def test_a_crash_at_any_single_step_leaves_a_whole_checkpoint(tmp_path):
+    """Die before and after each call that changes the disk, one after the other."""
+    path = tmp_path / "a.ckpt"
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_STEP, str(path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert [code for _, code, _ in outcomes].count(0) == 2
+    assert max(number for number, _, _ in outcomes) >= 10
+    steps = [step for _, _, step in outcomes]
+    assert steps == sorted(steps)
+    assert steps[0] == 1  # the first call comes before anything is installed
+    assert steps[-1] > 2
 
 
 def test_a_save_in_progress_is_not_taken_for_a_leftover(tmp_path, monkeypatch):

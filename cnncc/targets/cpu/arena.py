@@ -1,7 +1,9 @@
-"""Memory for a network's activations: one aligned block per call, taken from a small pool and given back.
+"""Memory for a network's activations: one aligned block per call, taken from a small pool and
+given back.
 
-A block of 2 MB or more starts at a 2 MB boundary and asks the kernel for huge pages, which spares most of the address
-translation of large activations; a smaller one starts at a cache line.  Pages that were never touched cost no memory.
+A block of 2 MB or more starts at a 2 MB boundary and asks the kernel for huge pages, which spares
+most of the address translation of large activations; a smaller one starts at a cache line.  Pages
+that were never touched cost no memory.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def aligned_bytes(count: int) -> Bytes:
-    """A new zeroed buffer of `count` bytes (uint8), aligned to 2 MB if it is that large, else to 64 bytes.
+    """A new zeroed buffer of `count` bytes (uint8), aligned to 2 MB if it is that large, else to
+    64 bytes.
 
     ValueError for a negative count; MemoryError if the system refuses.
     """
@@ -34,7 +37,7 @@ def aligned_bytes(count: int) -> Bytes:
         raise ValueError(f"a buffer needs a size of at least 0, but got {count}")
     if count < HUGE_PAGE:
         return _from_boundary(np.zeros(count + LINE, np.uint8), LINE, count)
-    rounded = -(-count // HUGE_PAGE) * HUGE_PAGE  # whole pages, so that the last one can be huge as well
+    rounded = -(-count // HUGE_PAGE) * HUGE_PAGE  # so that the last page can be huge as well
     try:
         block = _map(rounded + HUGE_PAGE)
     except OSError as error:
@@ -55,7 +58,8 @@ def aligned_f32(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _map(count: int) -> mmap.mmap:
-    if hasattr(mmap, "MAP_PRIVATE"):  # Python's default is shared memory: a forked child would write into ours
+    # Python's default is shared memory: a forked child would write into ours.
+    if hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return mmap.mmap(-1, count)
 
@@ -68,8 +72,9 @@ def _from_boundary(block: Bytes, boundary: int, count: int) -> Bytes:
 class ArenaPool:
     """At most `limit` buffers of `size` bytes, made when first needed and used again.
 
-    Concurrent callers take one each and wait when all are in use, so memory stays bounded however many they are.
-    With `poison` every buffer is filled with NaN when it is taken, so that reading what was never written shows.
+    Concurrent callers take one each and wait when all are in use, so memory stays bounded however
+    many they are. With `poison` every buffer is filled with NaN when it is taken, so that reading
+    what was never written shows.
     """
 
     def __init__(self, size: int, limit: int = 1, *, poison: bool = False) -> None:
@@ -117,14 +122,16 @@ class ArenaPool:
         return bool(self._idle) or self._made < self.limit
 
     def release(self, buffer: Bytes) -> None:
-        """Give back a buffer that was taken; `acquire` does it by itself.  One that is not in use is ignored."""
+        """Give back a buffer that was taken; `acquire` does it by itself.  One that is not in use
+        is ignored."""
         with self._changed:
             if self._in_use.pop(id(buffer), None) is not None:
                 self._idle.append(buffer)
                 self._changed.notify()
 
     def _reset(self) -> None:
-        """Forget buffers in use: after a fork they belong to threads that the child does not have."""
+        """Forget buffers in use: after a fork they belong to threads that the child does not
+        have."""
         self._changed = threading.Condition(threading.Lock())
         self._made = len(self._idle)
         self._in_use: dict[int, Bytes] = {}

@@ -1,8 +1,9 @@
-"""Words for threads that talk through memory: atomic operations, pausing, yielding, sleeping, calling by address.
+"""Words for threads that talk through memory: atomic operations, pausing, yielding, sleeping,
+calling by address.
 
-Memory is a pointer to 64-bit integers and an index.  Sleeping uses Python's own thread locks through their C interface:
-they exist on every platform and need no interpreter lock, so a thread can sleep and be woken inside compiled code.
-Every word has a Python twin for NUMBA_DISABLE_JIT=1.
+Memory is a pointer to 64-bit integers and an index.  Sleeping uses Python's own thread locks
+through their C interface: they exist on every platform and need no interpreter lock, so a thread
+can sleep and be woken inside compiled code.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from cnncc.targets.cpu.compiled import JIT
 from cnncc.targets.cpu.vector.memory import base_of, place
 
 __all__ = [
@@ -53,13 +51,15 @@ _python.PyThread_release_lock.restype = None
 
 
 def _yield_function() -> Any:
-    """The system's call that lets another thread have the core; one without effect where none is known."""
+    """The system's call that lets another thread have the core; one without effect where none is
+    known."""
     if sys.platform == "win32":
         return ctypes.WinDLL("kernel32").SwitchToThread
     return getattr(ctypes.CDLL(None), "sched_yield", _python.PyThread_get_thread_ident)
 
 
-# Compiled code names these symbols, so that it stays valid in the next process, where the addresses differ.
+# Compiled code names these symbols, so that it stays valid in the next process, where the
+# addresses differ.
 _YIELD, _ACQUIRE, _RELEASE = "cnncc_yield", "cnncc_lock_acquire", "cnncc_lock_release"
 for _symbol, _function in (
     (_YIELD, _yield_function()),
@@ -70,7 +70,8 @@ for _symbol, _function in (
 
 
 def new_lock() -> int:
-    """The address of a new lock, already taken: the first lock_acquire sleeps until a lock_release."""
+    """The address of a new lock, already taken: the first lock_acquire sleeps until a
+    lock_release."""
     lock = _python.PyThread_allocate_lock()
     if not lock:
         raise MemoryError("no more thread locks")
@@ -95,174 +96,128 @@ def _external(builder: Any, name: str, result: ir.Type, *kinds: ir.Type) -> Any:
 
 _INT64 = types.int64
 
-if JIT:
 
-    @intrinsic
-    def fetch_add(typing: Any, a: Any, i: Any, v: Any) -> Any:
-        def codegen(builder: Any, slot: Any, value: Any) -> Any:
-            return builder.atomic_rmw("add", slot, value, "seq_cst")
+@intrinsic
+def fetch_add(typing: Any, a: Any, i: Any, v: Any) -> Any:
+    def codegen(builder: Any, slot: Any, value: Any) -> Any:
+        return builder.atomic_rmw("add", slot, value, "seq_cst")
 
-        return _word(_INT64, codegen, a, _INT64, _INT64)
+    return _word(_INT64, codegen, a, _INT64, _INT64)
 
-    @intrinsic
-    def exchange(typing: Any, a: Any, i: Any, v: Any) -> Any:
-        def codegen(builder: Any, slot: Any, value: Any) -> Any:
-            return builder.atomic_rmw("xchg", slot, value, "seq_cst")
 
-        return _word(_INT64, codegen, a, _INT64, _INT64)
+@intrinsic
+def exchange(typing: Any, a: Any, i: Any, v: Any) -> Any:
+    def codegen(builder: Any, slot: Any, value: Any) -> Any:
+        return builder.atomic_rmw("xchg", slot, value, "seq_cst")
 
-    @intrinsic
-    def compare_swap(typing: Any, a: Any, i: Any, old: Any, new: Any) -> Any:
-        def codegen(builder: Any, slot: Any, expected: Any, value: Any) -> Any:
-            pair = builder.cmpxchg(slot, expected, value, "seq_cst", "seq_cst")
-            return builder.extract_value(pair, 1)
+    return _word(_INT64, codegen, a, _INT64, _INT64)
 
-        return _word(types.boolean, codegen, a, _INT64, _INT64, _INT64)
 
-    @intrinsic
-    def peek(typing: Any, a: Any, i: Any) -> Any:
-        def codegen(builder: Any, slot: Any) -> Any:
-            return builder.load_atomic(slot, "acquire", 8)
+@intrinsic
+def compare_swap(typing: Any, a: Any, i: Any, old: Any, new: Any) -> Any:
+    def codegen(builder: Any, slot: Any, expected: Any, value: Any) -> Any:
+        pair = builder.cmpxchg(slot, expected, value, "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 1)
 
-        return _word(_INT64, codegen, a, _INT64)
+    return _word(types.boolean, codegen, a, _INT64, _INT64, _INT64)
 
-    @intrinsic
-    def put(typing: Any, a: Any, i: Any, v: Any) -> Any:
-        def codegen(builder: Any, slot: Any, value: Any) -> None:
-            builder.store_atomic(value, slot, "release", 8)
 
-        return _word(types.void, codegen, a, _INT64, _INT64)
+@intrinsic
+def peek(typing: Any, a: Any, i: Any) -> Any:
+    def codegen(builder: Any, slot: Any) -> Any:
+        return builder.load_atomic(slot, "acquire", 8)
 
-    @intrinsic
-    def pause(typing: Any) -> Any:
-        """Tell the core that this is a waiting loop."""
+    return _word(_INT64, codegen, a, _INT64)
 
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            machine = platform.machine().lower()
-            if machine in ("x86_64", "amd64", "i386", "i686"):
-                builder.call(_external(builder, "llvm.x86.sse2.pause", _VOID), [])
-            elif machine in ("arm64", "aarch64"):
-                hint = _external(builder, "llvm.aarch64.hint", _VOID, ir.IntType(32))
-                builder.call(hint, [ir.IntType(32)(1)])  # the instruction `yield`
-            return context.get_dummy_value()
 
-        return types.void(), codegen
+@intrinsic
+def put(typing: Any, a: Any, i: Any, v: Any) -> Any:
+    def codegen(builder: Any, slot: Any, value: Any) -> None:
+        builder.store_atomic(value, slot, "release", 8)
 
-    @intrinsic
-    def yield_core(typing: Any) -> Any:
-        """Let another thread run on this core."""
+    return _word(types.void, codegen, a, _INT64, _INT64)
 
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            builder.call(_external(builder, _YIELD, ir.IntType(32)), [])
-            return context.get_dummy_value()
 
-        return types.void(), codegen
+@intrinsic
+def pause(typing: Any) -> Any:
+    """Tell the core that this is a waiting loop."""
 
-    def _lock_pointer(builder: Any, address: Any) -> Any:
-        return builder.inttoptr(address, ir.IntType(8).as_pointer())
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        machine = platform.machine().lower()
+        if machine in ("x86_64", "amd64", "i386", "i686"):
+            builder.call(_external(builder, "llvm.x86.sse2.pause", _VOID), [])
+        elif machine in ("arm64", "aarch64"):
+            hint = _external(builder, "llvm.aarch64.hint", _VOID, ir.IntType(32))
+            builder.call(hint, [ir.IntType(32)(1)])  # the instruction `yield`
+        return context.get_dummy_value()
 
-    @intrinsic
-    def lock_acquire(typing: Any, lock: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = _lock_pointer(builder, arguments[0])
-            wait = ir.IntType(32)(1)
-            function = _external(builder, _ACQUIRE, ir.IntType(32), pointer.type, wait.type)
-            builder.call(function, [pointer, wait])
-            return context.get_dummy_value()
+    return types.void(), codegen
 
-        return types.void(_INT64), codegen
 
-    @intrinsic
-    def lock_release(typing: Any, lock: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = _lock_pointer(builder, arguments[0])
-            builder.call(_external(builder, _RELEASE, _VOID, pointer.type), [pointer])
-            return context.get_dummy_value()
+@intrinsic
+def yield_core(typing: Any) -> Any:
+    """Let another thread run on this core."""
 
-        return types.void(_INT64), codegen
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.call(_external(builder, _YIELD, ir.IntType(32)), [])
+        return context.get_dummy_value()
 
-    @intrinsic
-    def address_of(typing: Any, array: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = base_of(context, builder, signature.args[0], arguments[0])
-            return builder.ptrtoint(pointer, _I64)
+    return types.void(), codegen
 
-        return _INT64(array), codegen
 
-    @intrinsic
-    def pointer_to(typing: Any, array: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return base_of(context, builder, signature.args[0], arguments[0])
+def _lock_pointer(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, ir.IntType(8).as_pointer())
 
-        return types.CPointer(_INT64)(array), codegen
 
-    @intrinsic
-    def call_entry(typing: Any, address: Any, job: Any, control: Any, tid: Any, size: Any) -> Any:
-        """Call the entry at an address, with the job at an address."""
+@intrinsic
+def lock_acquire(typing: Any, lock: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _lock_pointer(builder, arguments[0])
+        wait = ir.IntType(32)(1)
+        function = _external(builder, _ACQUIRE, ir.IntType(32), pointer.type, wait.type)
+        builder.call(function, [pointer, wait])
+        return context.get_dummy_value()
 
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            words = _I64.as_pointer()
-            entry = ir.FunctionType(_VOID, [words, words, _I64, _I64]).as_pointer()
-            target, job_words, block, *numbers = arguments
-            call = [builder.inttoptr(job_words, words), block, *numbers]
-            builder.call(builder.inttoptr(target, entry), call)
-            return context.get_dummy_value()
+    return types.void(_INT64), codegen
 
-        return types.void(_INT64, _INT64, types.CPointer(_INT64), _INT64, _INT64), codegen
 
-else:
-    _one_at_a_time = threading.RLock()
-    _ENTRY = ctypes.CFUNCTYPE(
-        None,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int64,
-        ctypes.c_int64,
-    )
+@intrinsic
+def lock_release(typing: Any, lock: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _lock_pointer(builder, arguments[0])
+        builder.call(_external(builder, _RELEASE, _VOID, pointer.type), [pointer])
+        return context.get_dummy_value()
 
-    def fetch_add(a: Any, i: int, v: int) -> int:
-        with _one_at_a_time:
-            old = int(a[i])
-            a[i] = old + v
-            return old
+    return types.void(_INT64), codegen
 
-    def exchange(a: Any, i: int, v: int) -> int:
-        with _one_at_a_time:
-            old = int(a[i])
-            a[i] = v
-            return old
 
-    def compare_swap(a: Any, i: int, old: int, new: int) -> bool:
-        with _one_at_a_time:
-            if int(a[i]) != old:
-                return False
-            a[i] = new
-            return True
+@intrinsic
+def address_of(typing: Any, array: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = base_of(context, builder, signature.args[0], arguments[0])
+        return builder.ptrtoint(pointer, _I64)
 
-    def peek(a: Any, i: int) -> int:
-        return int(a[i])
+    return _INT64(array), codegen
 
-    def put(a: Any, i: int, v: int) -> None:
-        with _one_at_a_time:
-            a[i] = v
 
-    def pause() -> None:
-        time.sleep(0)
+@intrinsic
+def pointer_to(typing: Any, array: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return base_of(context, builder, signature.args[0], arguments[0])
 
-    def yield_core() -> None:
-        time.sleep(0)
+    return types.CPointer(_INT64)(array), codegen
 
-    def lock_acquire(lock: int) -> None:
-        _python.PyThread_acquire_lock(lock, 1)
 
-    def lock_release(lock: int) -> None:
-        _python.PyThread_release_lock(lock)
+@intrinsic
+def call_entry(typing: Any, address: Any, job: Any, control: Any, tid: Any, size: Any) -> Any:
+    """Call the entry at an address, with the job at an address."""
 
-    def address_of(array: Any) -> int:
-        return int(array.ctypes.data)
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        words = _I64.as_pointer()
+        entry = ir.FunctionType(_VOID, [words, words, _I64, _I64]).as_pointer()
+        target, job_words, block, *numbers = arguments
+        call = [builder.inttoptr(job_words, words), block, *numbers]
+        builder.call(builder.inttoptr(target, entry), call)
+        return context.get_dummy_value()
 
-    def pointer_to(array: Any) -> Any:
-        return array.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
-
-    def call_entry(address: int, job: int, control: Any, tid: int, size: int) -> None:
-        _ENTRY(address)(job, ctypes.cast(control, ctypes.c_void_p), tid, size)
+    return types.void(_INT64, _INT64, types.CPointer(_INT64), _INT64, _INT64), codegen

@@ -1,8 +1,10 @@
-"""What this machine offers to kernels: vector width, caches, cores and memory that this process may use.
+"""What this machine offers to kernels: vector width, caches, cores and memory that this process
+may use.
 
-The vector width follows the processor unless the environment variable CNNCC_ISA (avx512, avx2 or sse) asks for a
-narrower one, which lets one machine test the code of another.  Cores are those that the affinity mask and the
-container's quota leave to this process, and memory is the smaller of the installed and the container's.
+The vector width follows the processor unless the environment variable CNNCC_ISA (avx512, avx2 or
+sse) asks for a narrower one, which lets one machine test the code of another.  Cores are those
+that the affinity mask and the container's quota leave to this process, and memory is the smaller
+of the installed and the container's.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def detect() -> Machine:
 
 
 def forced_isa() -> str | None:
-    """The value of CNNCC_ISA, None when unset; ValueError if it is not an instruction set we know."""
+    """The value of CNNCC_ISA, None when unset; ValueError if it is not an instruction set we
+    know."""
     isa = os.environ.get("CNNCC_ISA")
     if isa and isa not in _MODELS:
         raise ValueError(f"CNNCC_ISA must be one of {', '.join(_MODELS)}, but got {isa!r}")
@@ -83,8 +86,8 @@ def forced_isa() -> str | None:
 def apply_isa() -> None:
     """Make Numba generate code for CNNCC_ISA.
 
-    It has an effect before Numba compiles its first function; after that, vectors are still as narrow as asked, only
-    instructions of the real processor may appear.
+    It has an effect before Numba compiles its first function; after that, vectors are still as
+    narrow as asked, only instructions of the real processor may appear.
     """
     isa = forced_isa()
     if isa is not None:
@@ -132,7 +135,8 @@ def _cores() -> int:
 
 
 def _cpu_quota(group: Path) -> float | None:
-    """Processors' worth of time that a control group allows (versions 2 and 1); None if unlimited."""
+    """Processors' worth of time that a control group allows (versions 2 and 1); None if
+    unlimited."""
     limit = _words(group / "cpu.max")
     if len(limit) == 2 and limit[0] != "max":
         return int(limit[0]) / int(limit[1])
@@ -161,9 +165,10 @@ def _control_groups() -> list[Path]:
     groups: list[Path] = []
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, name = line.split(":", 2)
-        for root in {Path("/sys/fs/cgroup"), *(Path("/sys/fs/cgroup") / c for c in controllers.split(",") if c)}:
-            place = root / name.lstrip("/")
-            groups += [folder for folder in (place, *place.parents) if folder == root or root in folder.parents]
+        # Version 2 has one tree, version 1 a tree per list of controllers.
+        root = Path("/sys/fs/cgroup") / controllers
+        place = root / name.lstrip("/")
+        groups += [place, *(up for up in place.parents if up == root or root in up.parents)]
     return groups
 
 

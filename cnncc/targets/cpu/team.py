@@ -1,7 +1,8 @@
 """A team of threads that runs one network call as a single parallel region.
 
-Every thread of a team calls the same compiled function, the entry, with its number and the team's size; the caller is
-number 0.  The entry is a sequence of phases, one per kernel, each cut into `size` shares:
+Every thread of a team calls the same compiled function, the entry, with its number and the team's
+size; the caller is number 0.  The entry is a sequence of phases, one per kernel, each cut into
+`size` shares:
 
     share = claim(control, size, phase, tid)        # phases count from 1
     while share >= 0:
@@ -9,13 +10,15 @@ number 0.  The entry is a sequence of phases, one per kernel, each cut into `siz
         share = claim_next(control, size, phase, tid)
     join(control, size, phase)                      # until every share of the phase is done
 
-A thread takes the share of its own number first and then shares that nobody has begun.  So the caller starts alone when
-the others are asleep (waking one takes about half a millisecond), does their shares itself, and a late thread finds the
-early phases done, passes through them and takes part where the work is.  Which thread computes a share never changes
-its bits.  `barrier` instead of claims gives each thread exactly its own share and waits for all of them.
-Every phase, the last included, ends with `join` or `barrier`.
+A thread takes the share of its own number first and then shares that nobody has begun.  So the
+caller starts alone when the others are asleep (waking one takes about half a millisecond), does
+their shares itself, and a late thread finds the early phases done, passes through them and takes
+part where the work is.  Which thread computes a share never changes its bits.  `barrier` instead
+of claims gives each thread exactly its own share and waits for all of them. Every phase, the last
+included, ends with `join` or `barrier`.
 
-Between calls the threads spin for a moment and then sleep, all inside compiled code that holds no interpreter lock.
+Between calls the threads spin for a moment and then sleep, all inside compiled code that holds no
+interpreter lock.
 """
 
 from __future__ import annotations
@@ -43,15 +46,15 @@ from cnncc.targets.cpu.atomics import (
     put,
     yield_core,
 )
-from cnncc.targets.cpu.compiled import CompiledFunction, called_from_python, compiled
+from cnncc.targets.cpu.compiled import JIT, CompiledFunction, called_from_python, compiled, unjitted
 from cnncc.targets.cpu.machine import detect
 
 __all__ = ["ENTRY", "Team", "barrier", "claim", "claim_next", "entry", "join"]
 
 ENTRY = "void(i64*, i64*, i64, i64)"  # job, control, tid, size
 
-# The control block, in 64-bit words.  What different threads write lies at least 128 bytes apart, because
-# processors fetch cache lines in pairs.
+# The control block, in 64-bit words.  What different threads write lies at least 128 bytes apart,
+# because processors fetch cache lines in pairs.
 _LINE = 16
 _GATE = 0 * _LINE  # generation << 16 | closed << 15 | number of threads inside besides the caller
 _ARRIVED = 1 * _LINE  # shares completed in this generation
@@ -89,7 +92,8 @@ def barrier(control: Any, size: int, phase: int) -> None:
 
 @compiled("i64(i64*, i64, i64, i64)")
 def claim(control: Any, size: int, phase: int, tid: int) -> int:
-    """A share of the phase that nobody has begun, this thread's own if possible; -1 if there is none."""
+    """A share of the phase that nobody has begun, this thread's own if possible; -1 if there is
+    none."""
     if size == 1:
         return 0
     key = (peek(control, _GATE) >> 16) << 24 | phase
@@ -110,7 +114,7 @@ def claim_next(control: Any, size: int, phase: int, tid: int) -> int:
     if size == 1:
         return -1
     fetch_add(control, _ARRIVED, 1)
-    return claim(control, size, phase, tid)  # type: ignore[no-any-return]
+    return claim(control, size, phase, tid)
 
 
 @compiled("void(i64*, i64, i64)")
@@ -135,9 +139,10 @@ def _enter(control: Any, generation: int) -> int:
 def _sleep(control: Any, tid: int, size: int, seen: int) -> None:
     """Sleep until woken, unless a generation after `seen` has begun meanwhile.
 
-    The thread first says that it sleeps and then looks at the gate once more; a caller opens the gate first and then
-    looks who sleeps.  So one of them notices the other.  Whoever takes the word back from 1 to 0 decides: if it was
-    the caller, exactly one release follows and must be awaited.
+    The thread first says that it sleeps and then looks at the gate once more; a caller opens the
+    gate first and then looks who sleeps.  So one of them notices the other.  Whoever takes the
+    word back from 1 to 0 decides: if it was the caller, exactly one release follows and must be
+    awaited.
     """
     asleep = _CLAIMS + size * _LINE + tid
     exchange(control, asleep, 1)
@@ -157,7 +162,8 @@ def _wake(control: Any, size: int) -> None:
 
 @compiled("void(i64*, i64, i64, i64)")
 def _serve(control: Any, tid: int, size: int, spins: int) -> None:
-    """The life of a thread: take part in every generation that it catches, sleep when idle, until told to stop."""
+    """The life of a thread: take part in every generation that it catches, sleep when idle, until
+    told to stop."""
     seen, idle = 0, 0
     while peek(control, _STOP) == 0:
         generation = peek(control, _GATE) >> 16
@@ -178,10 +184,11 @@ def _serve(control: Any, tid: int, size: int, spins: int) -> None:
 
 @compiled("void(i64*, i64, i64, i64)")
 def _lead(control: Any, job: int, entry_address: int, size: int) -> None:
-    """The caller's part: open the gate, wake sleepers, do the work, close the gate, see everybody out.
+    """The caller's part: open the gate, wake sleepers, do the work, close the gate, see everybody
+    out.
 
-    All of it is one call into compiled code, so a signal handler that raises (Ctrl-C) cannot leave it half done.
-    A thread that has not come in yet is not waited for.
+    All of it is one call into compiled code, so a signal handler that raises (Ctrl-C) cannot leave
+    it half done. A thread that has not come in yet is not waited for.
     """
     generation = (peek(control, _GATE) >> 16) + 1
     put(control, _ENTRY, entry_address)
@@ -224,8 +231,9 @@ def entry(function: Any) -> CompiledFunction:
 class Team:
     """`size` threads, the caller among them, that run entries together.
 
-    Threads start at the first run and die with the process.  Callers of one team take turns.  A child made by fork
-    has none of its parent's threads; the same team object starts new ones there.
+    Threads start at the first run and die with the process.  Callers of one team take turns.  A
+    child made by fork has none of its parent's threads; the same team object starts new ones
+    there.
     """
 
     def __init__(self, size: int, spins: int = SPINS) -> None:
@@ -233,12 +241,16 @@ class Team:
             raise ValueError(f"a team has 1 to {MAX_SIZE} threads, but got {size}")
         self.size = size
         self._spins = spins
+        self._control: np.ndarray[Any, np.dtype[np.int64]]
+        self._lock: threading.Lock
+        self._threads: list[threading.Thread]
         self._reset()
         _teams.add(self)
 
     @staticmethod
     def shared(size: int | None = None) -> Team:
-        """The process's team of `size` threads, by default one for each core that the process may use."""
+        """The process's team of `size` threads, by default one for each core that the process may
+        use."""
         size = detect().cores if size is None else size
         with _sharing:
             if size not in _shared:
@@ -248,9 +260,13 @@ class Team:
     def run(self, entry_address: int, job: np.ndarray[Any, np.dtype[np.int64]]) -> None:
         """Run a compiled entry on all threads and return when its work is done.
 
-        `job` is a contiguous int64 array whose meaning is between the caller and the entry; every thread sees it.
-        A team of one calls the entry directly, without any lock, so callers run at the same time.
+        `job` is a contiguous int64 array whose meaning is between the caller and the entry; every
+        thread sees it. A team of one calls the entry directly, without any lock, so callers run at
+        the same time.  So does every team when NUMBA_DISABLE_JIT is set.
         """
+        if not JIT:  # a team of one that a person can step through; the bits are the same
+            unjitted(entry_address)(job, self._control, 0, 1)
+            return
         if self.size == 1:
             _run_alone(self._control, job, entry_address)
             return
@@ -272,7 +288,7 @@ class Team:
     def _reset(self) -> None:
         self._control = _aligned_words(_CLAIMS + self.size * _LINE + 2 * self.size)
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._threads = []
 
     def _start(self) -> None:
         self._control[:] = 0

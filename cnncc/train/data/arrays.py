@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnncc.io.files import RANGE, SIZES, UNKNOWN, refuse
-from cnncc.io.npz import inspect_npz, read_npz
+from cnncc.io.npz import npz_names, read_npz
 from cnncc.train.data.dataset import Dataset, Kind
 from cnncc.train.data.order import random_order
 from cnncc.train.data.pixels import as_pixels
@@ -30,7 +30,7 @@ def read_arrays(path: Path, split: str, seed: int, kind: Kind, max_bytes: int) -
     `seed` decides the split of an undivided file. Raises DataError when arrays are missing, do not
     fit together, are not finite, or are over `max_bytes`.
     """
-    names = inspect_npz(path)[0].keys()
+    names = npz_names(path)
     if {"x_train", "y_train"} <= names:
         return _read_divided(path, split, kind, max_bytes)
     if not {"x", "y"} <= names:

@@ -1,27 +1,36 @@
-"""The words of an emitted CPU kernel: vectors and the primitives on them, in Numba or, un-jitted, in NumPy.
+"""The words of an emitted CPU kernel: vectors and the primitives on them, in Numba or, un-jitted,
+in NumPy.
 
-An emitted kernel is plain Python text in these names; `load16(x, i)` gives a vector of 16 lanes of x's element type,
-which `+ - * /`, comparisons, `fma`, `select` and the others accept, and `store(y, i, v)` puts it back.  Every function
-takes scalars as well (`load1` loads one), so the same text with another width is a kernel for another processor or the
-scalar form of the same kernel.  Operands of one operation must agree in element type; constants are written
-`f32(0.5)`.  With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same bits.
+An emitted kernel is plain Python text in these names; `load16(x, i)` gives a vector of 16 lanes of
+x's element type, which `+ - * /`, comparisons, `fma`, `select` and the others accept, and
+`store(y, i, v)` puts it back.  Every function takes scalars as well (`load1` loads one), so the
+same text with another width is a kernel for another processor or the scalar form of the same
+kernel.  Operands of one operation must agree in element type; constants are written `f32(0.5)`.
+With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same bits.
 
-    load1/2/4/8/16(a, i)                       a[i], a[i + 1], ...
-    load_tailN(a, i, count)                    the first `count` lanes (cut to 0..N), the others 0; reads no further
-    load_stridedN(a, i, stride)                a[i], a[i + stride], ...
+    load1/2/4/8/16(a, i)                     a[i], a[i + 1], ...
+    load_tailN(a, i, count)                  the first `count` lanes (cut to 0..N), the others 0
+    load_stridedN(a, i, stride)              a[i], a[i + stride], ...
     load_strided_tailN(a, i, stride, count)
-    store(a, i, v)   store_tail(a, i, v, count)   store_strided(a, i, stride, v)
-    store_strided_tail(a, i, stride, v, count)
-    prefetch(a, i)   keep_rolled()             hints; the second, in a loop's body, forbids LLVM to unroll the loop
-    splatN(s)  countN(s)                       s in every lane; s, s + 1, ...
-    fma sqrt floor rint absolute copysign      one rounding, correctly rounded
-    maximum minimum relu                       NaN as in PyTorch (numerics.py)
-    scale2 exponent mantissa                   powers of two by bits (numerics.py)
-    select(condition, x, y)   flag(mask, like)     choice; 1.0 or 0.0 of like's type
-    hsum hmax                                  over lanes: halves are combined until one is left, always in this order
-    to_f32 to_f64 to_u8 to_u16 to_u32 to_u64 to_i32 to_i64   conversions; floats truncate and saturate, NaN gives 0
-    wrap_add wrap_mul bit_xor shift_left shift_right         integers modulo their width
-    f32_at(address, length), also f64 u8 u16 i32 i64         memory at an address: a pointer (un-jitted an array)
+    store(a, i, v)   store_tail(a, i, v, count)
+    store_strided(a, i, stride, v)   store_strided_tail(a, i, stride, v, count)
+    splatN(s)  countN(s)                     s in every lane; s, s + 1, ...
+    fma sqrt floor rint absolute copysign    correctly rounded, once
+    maximum minimum relu                     NaN as in PyTorch (numerics.py)
+    scale2 exponent mantissa                 powers of two by bits (numerics.py)
+    select(condition, x, y)                  a mask chooses, or a float by not being zero
+    flag(mask, like)                         1.0 or 0.0 of like's type
+    hsum hmax                                over lanes: halves are combined until one is left
+    to_f32 to_f64 to_u8 to_u16 to_u32 to_u64 to_i32 to_i64
+                                             floats are truncated and saturate, NaN gives 0
+    wrap_add wrap_mul bit_xor shift_left shift_right
+                                             integers modulo their width
+    f32_at(address, length)                  memory at an address: a pointer, un-jitted an array;
+                                             also f64_at u8_at u16_at i32_at i64_at
+    prefetch(a, i)                           a hint to the processor
+    keep_rolled()                            in a loop's body: LLVM must not unroll the loop
+
+Partial loads and stores touch no memory beyond their count.
 """
 
 from __future__ import annotations
@@ -34,10 +43,10 @@ __all__ = [
     "absolute",
     "bit_xor",
     "copysign",
-    "count16",
     "count2",
     "count4",
     "count8",
+    "count16",
     "exponent",
     "f32",
     "f32_at",
@@ -54,22 +63,22 @@ __all__ = [
     "i64_at",
     "keep_rolled",
     "load1",
-    "load16",
     "load2",
     "load4",
     "load8",
-    "load_strided16",
+    "load16",
     "load_strided2",
     "load_strided4",
     "load_strided8",
-    "load_strided_tail16",
+    "load_strided16",
     "load_strided_tail2",
     "load_strided_tail4",
     "load_strided_tail8",
-    "load_tail16",
+    "load_strided_tail16",
     "load_tail2",
     "load_tail4",
     "load_tail8",
+    "load_tail16",
     "mantissa",
     "maximum",
     "minimum",
@@ -80,10 +89,10 @@ __all__ = [
     "select",
     "shift_left",
     "shift_right",
-    "splat16",
     "splat2",
     "splat4",
     "splat8",
+    "splat16",
     "sqrt",
     "store",
     "store_strided",
@@ -93,16 +102,16 @@ __all__ = [
     "to_f64",
     "to_i32",
     "to_i64",
+    "to_u8",
     "to_u16",
     "to_u32",
     "to_u64",
-    "to_u8",
+    "u8",
+    "u8_at",
     "u16",
     "u16_at",
     "u32",
     "u64",
-    "u8",
-    "u8_at",
     "wrap_add",
     "wrap_mul",
 ]
@@ -189,10 +198,10 @@ else:
         absolute,
         bit_xor,
         copysign,
-        count16,
         count2,
         count4,
         count8,
+        count16,
         exponent,
         f32_at,
         f64_at,
@@ -205,22 +214,22 @@ else:
         i64_at,
         keep_rolled,
         load1,
-        load16,
         load2,
         load4,
         load8,
-        load_strided16,
+        load16,
         load_strided2,
         load_strided4,
         load_strided8,
-        load_strided_tail16,
+        load_strided16,
         load_strided_tail2,
         load_strided_tail4,
         load_strided_tail8,
-        load_tail16,
+        load_strided_tail16,
         load_tail2,
         load_tail4,
         load_tail8,
+        load_tail16,
         mantissa,
         maximum,
         minimum,
@@ -231,10 +240,10 @@ else:
         select,
         shift_left,
         shift_right,
-        splat16,
         splat2,
         splat4,
         splat8,
+        splat16,
         sqrt,
         store,
         store_strided,
@@ -244,12 +253,12 @@ else:
         to_f64,
         to_i32,
         to_i64,
+        to_u8,
         to_u16,
         to_u32,
         to_u64,
-        to_u8,
-        u16_at,
         u8_at,
+        u16_at,
         wrap_add,
         wrap_mul,
     )

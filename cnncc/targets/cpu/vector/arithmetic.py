@@ -1,8 +1,9 @@
 """Arithmetic on vectors and, under the same names, on scalars.
 
-The operators + - * /, the comparisons and - (negation) are taught to Numba for vectors; scalars have them already.
-All else is a function that accepts both, so that one printed text serves a kernel of any width.  No instruction
-carries a fast-math flag, so LLVM neither fuses, reorders nor approximates.
+The operators + - * /, the comparisons and - (negation) are taught to Numba for vectors; scalars
+have them already. All else is a function that accepts both, so that one printed text serves a
+kernel of any width.  No instruction carries a fast-math flag, so LLVM neither fuses, reorders nor
+approximates.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, errors
-from numba.core.typing.templates import AbstractTemplate, signature
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin
-from numba.core.typing.templates import infer_global
 
 from cnncc.targets.cpu.vector.types import (
     Vector,
@@ -49,7 +49,8 @@ def _constant(t: Any, value: float) -> ir.Constant:
 
 
 def llvm_name(stem: str, *kinds: ir.Type) -> str:
-    """The overloaded name of an LLVM intrinsic, such as llvm.fma.v16f32 (llvmlite cannot spell vectors)."""
+    """The overloaded name of an LLVM intrinsic, such as llvm.fma.v16f32 (llvmlite cannot spell
+    vectors)."""
 
     def suffix(kind: ir.Type) -> str:
         if isinstance(kind, ir.VectorType):
@@ -69,11 +70,13 @@ def _call_llvm(builder: Any, stem: str, *arguments: Any) -> Any:
 # --- operators -----------------------------------------------------------------------------------
 
 
-def _teach(symbol: Any, emit: Callable[[Any, Any, Any, Any], Any], *, compares: bool = False) -> None:
+def _teach(
+    symbol: Any, emit: Callable[[Any, Any, Any, Any], Any], *, compares: bool = False
+) -> None:
     """Teach Numba the binary operator `symbol` on vectors, and on a vector and a scalar."""
 
     @infer_global(symbol)
-    class _Template(AbstractTemplate):  # type: ignore[misc]
+    class _Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             if kws or len(args) != 2 or not any(isinstance(t, Vector) for t in args):
                 return None
@@ -134,14 +137,14 @@ for _symbol, _sign in (
 
 
 @infer_global(operator.neg)
-class _Negation(AbstractTemplate):  # type: ignore[misc]
+class _Negation(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         if kws or len(args) != 1 or not isinstance(args[0], Vector):
             return None
         return signature(args[0], args[0])
 
 
-@lower_builtin(operator.neg, Vector)  # type: ignore[untyped-decorator]
+@lower_builtin(operator.neg, Vector)
 def _lower_negation(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
     return builder.fneg(arguments[0]) if _is_float(sig.args[0]) else builder.neg(arguments[0])
 
@@ -189,13 +192,18 @@ def copysign(typing: Any, x: Any, sign: Any) -> Any:
     return _on_common((x, sign), lambda builder, *values: _call_llvm(builder, "copysign", *values))
 
 
+def _better(builder: Any, sign: str, a: Any, b: Any) -> Any:
+    """a if it compares as `sign` with b or is NaN, else b; x86 has compare and select as one
+    instruction."""
+    chosen = builder.select(builder.fcmp_ordered(sign, a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
+
+
 def _extreme(sign: str) -> Any:
     @intrinsic
     def function(typing: Any, x: Any, y: Any) -> Any:
         def emit(builder: Any, a: Any, b: Any) -> Any:
-            wins = builder.fcmp_ordered(sign, a, b)  # one instruction with its select, as x86 has it
-            better = builder.select(wins, a, b)
-            return builder.select(builder.fcmp_unordered("uno", a, a), a, better)
+            return _better(builder, sign, a, b)
 
         return _on_common((x, y), emit)
 
@@ -225,7 +233,7 @@ _LAYOUT = {types.float32: (types.int32, 127, 23), types.float64: (types.int64, 1
 @intrinsic
 def scale2(typing: Any, x: Any, n: Any) -> Any:
     t = _need_float(x, n)
-    integer, bias, mantissa = _LAYOUT[element_of(t)]
+    integer, bias, width = _LAYOUT[element_of(t)]
     whole = shaped(integer, t)
 
     def emit(builder: Any, value: Any, power: Any) -> Any:
@@ -235,7 +243,8 @@ def scale2(typing: Any, x: Any, n: Any) -> Any:
         power = builder.fptosi(power, ir_type(whole))
         half = builder.ashr(power, _constant(whole, 1))
         for part in (half, builder.sub(power, half)):
-            bits = builder.shl(builder.add(part, _constant(whole, bias)), _constant(whole, mantissa))
+            biased = builder.add(part, _constant(whole, bias))
+            bits = builder.shl(biased, _constant(whole, width))
             value = builder.fmul(value, builder.bitcast(bits, ir_type(t)))
         return value
 
@@ -245,14 +254,13 @@ def scale2(typing: Any, x: Any, n: Any) -> Any:
 @intrinsic
 def exponent(typing: Any, x: Any) -> Any:
     t = _need_float(x)
-    integer, bias, mantissa = _LAYOUT[element_of(t)]
+    integer, bias, width = _LAYOUT[element_of(t)]
     whole = shaped(integer, t)
 
     def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         bits = builder.bitcast(arguments[0], ir_type(whole))
-        field = builder.and_(
-            builder.lshr(bits, _constant(whole, mantissa)), _constant(whole, 2 * bias + 1)
-        )
+        shifted = builder.lshr(bits, _constant(whole, width))
+        field = builder.and_(shifted, _constant(whole, 2 * bias + 1))
         return builder.sitofp(builder.sub(field, _constant(whole, bias)), ir_type(t))
 
     return t(t), codegen
@@ -362,10 +370,5 @@ def _fold(emit: Callable[[Any, Any, Any], Any]) -> Any:
     return fold
 
 
-def _larger(builder: Any, a: Any, b: Any) -> Any:
-    better = builder.select(builder.fcmp_ordered(">", a, b), a, b)
-    return builder.select(builder.fcmp_unordered("uno", a, a), a, better)
-
-
 hsum = _fold(lambda builder, a, b: builder.fadd(a, b))
-hmax = _fold(_larger)
+hmax = _fold(lambda builder, a, b: _better(builder, ">", a, b))

@@ -35,8 +35,9 @@ def prefetch(typing: Any, a: Any, i: Any) -> Any:
 @intrinsic
 def keep_rolled(typing: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # LLVM may not copy a convergent call into a loop with a remainder, so it leaves the loop as written.  Unrolled
-        # copies of a register tile make it run out of registers and spill (a 12 x 2 tile ran at 40 % for that).
+        # LLVM may not copy a convergent call into a loop with a remainder, so it leaves the loop
+        # as written.  Unrolled copies of a register tile make it run out of registers and spill (a
+        # 12 x 2 tile ran at 40 % for that).
         nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
         builder.call(nothing, [], attrs=["convergent", "nounwind", "readnone"])
         return context.get_dummy_value()

@@ -1,5 +1,6 @@
-"""Integer vectors: conversions between element types, and wrapping 32- and 64-bit arithmetic for counter-based
-random numbers, under names that serve scalars too (Numba widens the scalar operators to 64 bits)."""
+"""Integer vectors: conversions between element types, and wrapping 32- and 64-bit arithmetic for
+counter-based random numbers, under names that serve scalars too (Numba widens the scalar operators
+to 64 bits)."""
 
 from __future__ import annotations
 
@@ -12,23 +13,35 @@ from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
 from cnncc.targets.cpu.vector.arithmetic import llvm_name
-from cnncc.targets.cpu.vector.types import element_of, ir_type, same, shaped, spread
+from cnncc.targets.cpu.vector.types import (
+    Vector,
+    broadcast,
+    element_of,
+    iota,
+    ir_type,
+    same,
+    shaped,
+    spread,
+)
 
 
 def _convert(builder: Any, value: Any, source: Any, target: Any, kind: ir.Type) -> Any:
-    """`value` with elements of `source` as elements of `target`; kind is the LLVM type of the result."""
+    """`value` with elements of `source` as elements of `target`; kind is the LLVM type of the
+    result."""
     if source == target:
         return value
     if isinstance(target, types.Float):
         if isinstance(source, types.Float):
-            return (builder.fpext if target.bitwidth > source.bitwidth else builder.fptrunc)(value, kind)
+            widens = target.bitwidth > source.bitwidth
+            return (builder.fpext if widens else builder.fptrunc)(value, kind)
         signed = getattr(source, "signed", False)
         return (builder.sitofp if signed else builder.uitofp)(value, kind)
     if isinstance(source, types.Float):  # towards zero; saturates, and NaN gives 0
         stem = "fptosi.sat" if target.signed else "fptoui.sat"
         prototype = ir.FunctionType(kind, [value.type])
         name = llvm_name(stem, kind, value.type)
-        return builder.call(cgutils.get_or_insert_function(builder.module, prototype, name), [value])
+        function = cgutils.get_or_insert_function(builder.module, prototype, name)
+        return builder.call(function, [value])
     width = {types.boolean: 1}.get(source) or source.bitwidth
     if target.bitwidth == width:
         return value
@@ -89,8 +102,6 @@ shift_right = _wrapping(_shift_right)
 def _count(lanes: int) -> Any:
     @intrinsic
     def count(typing: Any, start: Any) -> Any:
-        from cnncc.targets.cpu.vector.types import Vector, broadcast, iota
-
         element = element_of(start)
         if not isinstance(element, types.Integer):
             raise errors.TypingError(f"lanes are counted in integers, not {element}")

@@ -1,7 +1,8 @@
 """Loads and stores of vectors and scalars, whole, partial and strided.
 
-An address is a pointer (or a one-dimensional contiguous array) and an index in elements.  Unlike Numba's own indexing
-a negative index does not wrap around.  No alignment beyond the element's is assumed.
+An address is a pointer (or a one-dimensional contiguous array) and an index in elements.  Unlike
+Numba's own indexing a negative index does not wrap around.  No alignment beyond the element's is
+assumed.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def _load(lanes: int) -> Any:
         t = Vector(element, lanes) if lanes > 1 else element
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            value = builder.load(place(context, builder, signature.args[0], *arguments, to=ir_type(t)))
+            array, index = arguments
+            pointer = place(context, builder, signature.args[0], array, index, to=ir_type(t))
+            value = builder.load(pointer)
             value.align = element.bitwidth // 8
             return value
 
@@ -139,7 +142,9 @@ def store_tail(typing: Any, a: Any, i: Any, v: Any, count: Any) -> Any:
     return types.void(a, types.int64, v, types.int64), codegen
 
 
-def _each_lane(builder: Any, index: Any, stride: Any, lanes: int, visit: Callable[..., None]) -> None:
+def _each_lane(
+    builder: Any, index: Any, stride: Any, lanes: int, visit: Callable[..., None]
+) -> None:
     """visit(lane, index + lane * stride) for every lane, in straight-line code."""
     for lane in range(lanes):
         visit(lane, index)

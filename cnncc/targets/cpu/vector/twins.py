@@ -1,7 +1,8 @@
 """What each primitive means, in NumPy: the un-jitted form of every kernel, with the same bits.
 
-A vector is an array of its lanes, a pointer an array of what it points to.  Unlike machine code these check that every
-access lies inside its array, so running a kernel with NUMBA_DISABLE_JIT=1 finds a wrong index.
+A vector is an array of its lanes, a pointer an array of what it points to.  Unlike machine code
+these check that every access lies inside its array, so running a kernel with NUMBA_DISABLE_JIT=1
+finds a wrong index.
 """
 
 from __future__ import annotations
@@ -12,18 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from cnncc.loops.numerics import (
-    exponent,
-    fma,
-    mantissa,
-    maximum,
-    minimum,
-    relu,
-    rint,
-    scale2,
-)
+from cnncc.loops import numerics
 
 Array = np.ndarray[Any, Any]
+
+fma, rint, relu = numerics.fma, numerics.rint, numerics.relu
+maximum, minimum = numerics.maximum, numerics.minimum
+scale2, exponent, mantissa = numerics.scale2, numerics.exponent, numerics.mantissa
 
 
 def _inside(a: Array, lowest: int, highest: int) -> None:
@@ -169,7 +165,8 @@ def _saturated(x: Array, dtype: np.dtype[Any]) -> Any:
     above, below = x >= float(limits.max), x <= float(limits.min)
     safe = np.where(np.isnan(x) | above | below, x.dtype.type(0), x)
     result = np.trunc(safe).astype(dtype)
-    return np.where(above, dtype.type(limits.max), np.where(below, dtype.type(limits.min), result))[()]
+    result = np.where(below, dtype.type(limits.min), result)
+    return np.where(above, dtype.type(limits.max), result)[()]
 
 
 to_f32, to_f64 = _conversion(np.float32), _conversion(np.float64)
@@ -200,7 +197,7 @@ shift_right = _wrapping(lambda a, b: a >> b)
 
 def _at(c_type: Any) -> Callable[[int, int], Array]:
     def at(address: int, length: int) -> Array:
-        return np.ctypeslib.as_array((c_type * length).from_address(address))
+        return np.ctypeslib.as_array((c_type * int(length)).from_address(int(address)))
 
     return at
 

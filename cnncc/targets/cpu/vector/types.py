@@ -1,7 +1,8 @@
 """The Numba type of a vector: an element type and a number of lanes, held in one LLVM vector.
 
-A comparison of vectors gives a vector of booleans, a mask.  Vectors are values: they live in registers, are assigned
-and passed like numbers, and reach memory only through the loads and stores of memory.py.
+A comparison of vectors gives a vector of booleans, a mask.  Vectors are values: they live in
+registers, are assigned and passed like numbers, and reach memory only through the loads and stores
+of memory.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from numba import types
 from numba.core import errors
 from numba.extending import models, register_model
 
-__all__ = ["ELEMENTS", "LANES", "Vector", "broadcast", "element_of", "ir_type", "iota", "same", "spread"]
+__all__ = [
+    "ELEMENTS",
+    "LANES",
+    "Vector",
+    "broadcast",
+    "element_of",
+    "iota",
+    "ir_type",
+    "same",
+    "spread",
+]
 
 LANES = (2, 4, 8, 16)
 
@@ -32,7 +43,7 @@ ELEMENTS = tuple(_IR)
 _NAMES = {element: element.name.replace("float", "f").replace("uint", "u") for element in ELEMENTS}
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """`lanes` values of `element`; f32x16 is Vector(float32, 16)."""
 
     def __init__(self, element: Any, lanes: int) -> None:
@@ -44,7 +55,7 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
         super().__init__(manager, vector, ir.VectorType(_IR[vector.element], vector.lanes))
 
@@ -60,15 +71,16 @@ def element_of(t: Any) -> Any:
 
 
 def shaped(element: Any, like: Any) -> Any:
-    """`element` with the lanes of `like`: a vector type, or the element itself if `like` is a scalar."""
+    """`element` with the lanes of `like`: a vector type, or the element itself if `like` is a
+    scalar."""
     return Vector(element, like.lanes) if isinstance(like, Vector) else element
 
 
 def same(*operands: Any) -> Any:
     """The common type of the operands of one operation: a scalar is repeated to the vectors' lanes.
 
-    Element types must agree, because a silent conversion would change bits; only integer scalars, which Numba
-    widens to 64 bits by itself, adapt to the element type of integer vectors.
+    Element types must agree, because a silent conversion would change bits; only integer scalars,
+    which Numba widens to 64 bits by itself, adapt to the element type of integer vectors.
     """
     operands = tuple(types.unliteral(t) for t in operands)
     vectors = [t for t in operands if isinstance(t, Vector)]
@@ -78,7 +90,9 @@ def same(*operands: Any) -> Any:
         agrees = t == common if isinstance(t, Vector) else element_of(t) == element
         adapts = vectors and isinstance(t, types.Integer) and isinstance(element, types.Integer)
         if not agrees and not adapts:
-            raise errors.TypingError(f"operands must have one type, but got {', '.join(map(str, operands))}")
+            raise errors.TypingError(
+                f"operands must have one type, but got {', '.join(map(str, operands))}"
+            )
     return common
 
 

@@ -1,0 +1,111 @@
+"""The pipeline, one page, top to bottom. Each step's comment is its type signature."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from cnncc.errors import Diagnostic, Diagnostics, SpecError
+from cnncc.graph.declarations import check_declarations
+from cnncc.graph.elaborate import elaborate
+from cnncc.graph.faults import Faults
+from cnncc.graph.imports import Program, read_program
+from cnncc.graph.ir import TypedGraph
+from cnncc.graph.locate import Located, locate
+from cnncc.graph.module import Module
+from cnncc.graph.text import print_graph
+from cnncc.ops import LAYERS
+from cnncc.passes.check import check
+from cnncc.syntax.tree import dump
+
+FRONT_STAGES = ("tree", "graph", "typed")
+"""Stages that `front_text` prints."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The verified graph, what the net says beside it, and the program both come from."""
+
+    graph: TypedGraph
+    module: Module
+    program: Program
+
+
+def front(
+    source: str | os.PathLike[str],
+    *,
+    train: bool = False,
+    arguments: dict[str, bool | int | float] | None = None,
+) -> Checked:
+    """Read, elaborate and check a network.
+
+    `source` is a path (`net.cnn`, or `net.cnn:name` for one of several nets), the name of a
+    built-in network, or a text of more than one line. With `train` the graph computes the loss too.
+    Raises SpecError with every mistake that was found, TypeError for a source or argument of
+    another kind.
+    """
+    found = locate(source)  # source -> text
+    program = read_program(found.text, found.file, found.path)  # text -> trees
+    graph, module = elaborate(  # tree -> Graph, Module
+        program, LAYERS, net=found.net, arguments=arguments, train=train
+    )
+    return Checked(check(graph, module), module, program)  # Graph -> TypedGraph
+
+
+def front_text(
+    source: str | os.PathLike[str],
+    stage: str,
+    *,
+    train: bool = False,
+    arguments: dict[str, bool | int | float] | None = None,
+) -> str:
+    """The text of a stage of the front end: `tree`, `graph` (before the check), or `typed`.
+
+    Raises ValueError for another stage, and what `front` raises.
+    """
+    if stage not in FRONT_STAGES:
+        raise ValueError(f"a stage is one of {', '.join(FRONT_STAGES)}, but got {stage!r}")
+    found = locate(source)
+    program = read_program(found.text, found.file, found.path)
+    if stage == "tree":
+        return dump(program.top.tree)
+    graph, module = elaborate(program, LAYERS, net=found.net, arguments=arguments, train=train)
+    return print_graph(graph if stage == "graph" else check(graph, module), places=True)
+
+
+def check_file(source: str | os.PathLike[str]) -> tuple[Diagnostic, ...]:
+    """Every mistake of a source, () when it is clean.
+
+    All nets of the file are checked, each as it is and with the loss of its `train` block; a net
+    with a parameter that has no default is checked when it is compiled with a value for it.
+    """
+    found = Diagnostics()
+    try:
+        located = locate(source)
+        program = read_program(located.text, located.file, located.path)
+    except SpecError as error:
+        return error.diagnostics
+    faults = Faults()
+    check_declarations(program, faults)
+    found.extend(faults.found)
+    for name in _checkable_nets(located, program):
+        try:
+            _check_net(program, name)
+        except SpecError as error:
+            found.extend(error.diagnostics)
+    return found.sorted()
+
+
+def _checkable_nets(located: Located, program: Program) -> list[str | None]:
+    if located.net is not None:
+        return [located.net]
+    return [n.name for n in program.nets if all(p.default is not None for p in n.parameters)]
+
+
+def _check_net(program: Program, name: str | None) -> None:
+    chosen = next((net.name for net in program.nets if net.name == name), None)
+    trained = any(train.net == chosen for train in program.top.tree.trains)
+    graph, module = elaborate(program, LAYERS, net=name)
+    check(graph, module)
+    if trained:
+        elaborate(program, LAYERS, net=name, train=True)

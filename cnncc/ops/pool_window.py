@@ -1,0 +1,155 @@
+"""What the pools share: their arguments, shape rule, the frame of their nests, sample windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cnncc.graph.ir import Node, ShapeError
+from cnncc.graph.layer import LayerBuilder, Pad, Size
+from cnncc.loops.build import Handle, NestBuilder, parallel, serial
+from cnncc.loops.ir import For, Index, Let, Lit, Load, Statement, Value, Var
+from cnncc.ops.base import axis_names
+from cnncc.ops.relation import Relation
+from cnncc.ops.spatial import axis_word, require_rank
+from cnncc.ops.windows import output_extents, resolve
+from cnncc.tensor import DType, TensorType
+from cnncc.window import Axis, Fit, Window
+
+
+def pool_window(
+    b: LayerBuilder,
+    x: Node,
+    operator: str,
+    size: Size,
+    *,
+    stride: tuple[int, ...] | None,
+    pad: Pad,
+    dilation: tuple[int, ...],
+    fit: Fit | None,
+) -> tuple[Node, Window]:
+    """`windows.resolve` for pools: the stride defaults to the size, fit to the net's default.
+
+    Raises ShapeError also as `check_pool`.
+    """
+    strides = size.taps if stride is None else stride
+    chosen: Fit = fit or b.fit
+    x, window = resolve(
+        b, x, operator, size, stride=strides, pad=pad, dilation=dilation, fit=chosen, partial=True
+    )
+    check_pool(window)
+    return x, window
+
+
+def check_pool(window: Window) -> None:
+    """Raises ShapeError E0208 when a window could lie in the padding altogether."""
+    for a, axis in enumerate(window):
+        if max(axis.lo, axis.hi) >= axis.span:
+            raise ShapeError(
+                "E0208",
+                f"a pool padded by {max(axis.lo, axis.hi)} has windows of {axis.span} "
+                "that see nothing but padding",
+                arithmetic=[
+                    f"{axis_word(len(window), a)}: pad ({axis.lo}, {axis.hi}), window {axis.span}"
+                ],
+                fixes=[f"pad by at most {axis.span - 1}"],
+                argument="pad",
+            )
+
+
+def pool_out(name: str, window: Window, x: TensorType) -> TensorType:
+    """The type of a pool over x. Raises ShapeError."""
+    require_rank(name, x, len(window))
+    return x.with_shape((x.channels, *output_extents(window, x.spatial, partial=True)))
+
+
+class PoolNest:
+    """The frame of a pool's nest, between [*, C, i...] (`inner`) and [*, C, o...] (`outer`).
+
+    Forward nests run over the outputs with the taps inside; backward nests run over the inputs and
+    gather from the outputs whose windows see them.
+    """
+
+    def __init__(
+        self, n: NestBuilder, window: Window, inner: TensorType, outer: TensorType
+    ) -> None:
+        self.n, self.inner, self.outer = n, inner, outer
+        self.relation = Relation(n, window)
+        names = axis_names(outer)
+        self.lead = names[: -outer.rank]
+        self.output_names = names
+        self.input_names = (*self.lead, *(f"in{a}" for a in range(outer.rank)))
+        self.lead_index = tuple(Var(f"i_{name}") for name in self.lead)
+        self.place = tuple(Var(f"i_s{a}") for a in range(outer.rank))
+        self.source_place = tuple(Var(f"i_in{a}") for a in range(outer.rank))
+        self.output_index: tuple[Index, ...] = (*self.lead_index, *self.place)
+        self.input_index: tuple[Index, ...] = (*self.lead_index, *self.source_place)
+
+    def at_input(self, name: str, t: TensorType) -> Handle:
+        """A buffer that is read at input positions."""
+        return self.n.input(name, t, " ".join(self.input_names))
+
+    def at_output(self, name: str, t: TensorType) -> Handle:
+        """A buffer that is read at output positions."""
+        return self.n.input(name, t, " ".join(self.output_names))
+
+    def output(self, name: str, t: TensorType) -> Handle:
+        return self.n.output(name, t, " ".join(self.output_names))
+
+    def input_result(self, name: str, t: TensorType) -> Handle:
+        return self.n.output(name, t, " ".join(self.input_names))
+
+    @property
+    def over_output(self) -> list[tuple[str, Index | int]]:
+        return self._loops(self.output_names)
+
+    def _loops(self, names: Sequence[str]) -> list[tuple[str, Index | int]]:
+        return [(f"i_{name}", self.n.size(name, self.n.sizes[name])) for name in names]
+
+    def load(self, x: Handle, outside: float) -> Load:
+        """What the current tap sees."""
+        return self.relation.load(x, self.lead_index, self.place, outside)
+
+    def over_taps(self, *steps: Statement) -> tuple[Statement, ...]:
+        """The steps for every tap in row-major order."""
+        return (serial(self.relation.taps, *steps),) if self.relation.taps else steps
+
+    @property
+    def target_index(self) -> tuple[Index, ...]:
+        """The output whose current tap sees the current input (inside `gather` only)."""
+        return (*self.lead_index, *self.relation.target(self.source_place))
+
+    def gather(self, step: Statement, dx: Handle, value: Value) -> For:
+        """Over all inputs: `acc` from 0, `step` for every output that sees it, `value` stored."""
+        taps = self.relation.gather(self.source_place, self.outer.spatial, [step])
+        return parallel(
+            self._loops(self.input_names),
+            Let("acc", Lit(0.0)),
+            *taps,
+            dx.store(self.input_index, value),
+        )
+
+    def counted(self, place: Sequence[Index], *, include_pad: bool) -> Index:
+        """How many taps of the output at `place` count."""
+        extents = [self.n.size(f"in{a}", extent) for a, extent in enumerate(self.inner.spatial)]
+        return self.relation.counted(place, extents, include_pad=include_pad)
+
+
+def pool_cases() -> Iterator[tuple[Window, TensorType]]:
+    """Windows and input types whose nests differ."""
+
+    def image(*shape: int) -> TensorType:
+        return TensorType(DType.F32, shape)
+
+    yield (Axis(2, 2), Axis(2, 2)), image(3, 6, 8)
+    yield (Axis(3, 2), Axis(3, 2)), image(2, 7, 8)  # overlapping; a column is dropped
+    yield (Axis(3, 2, lo=1, hi=1), Axis(3, 2, lo=1, hi=1)), image(3, 7, 8)
+    yield (Axis(3, 2, fit="partial"), Axis(2, 2, fit="partial")), image(2, 6, 7)
+    yield (
+        (Axis(3, 3, lo=1, hi=2, fit="partial"), Axis(3, 2, 2, lo=2, hi=1, fit="partial")),
+        image(2, 8, 9),
+    )
+    yield (Axis(1, 2), Axis(2, 3)), image(2, 5, 8)  # gaps between windows
+    yield (Axis(2, 1, 3, lo=3), Axis(1)), image(2, 5, 4)
+    yield (Axis(3, 2, lo=1),), image(2, 9)
+    yield (Axis(2, 2), Axis(2, 1), Axis(3, 2, lo=1, hi=1)), image(2, 4, 3, 5)
+    yield (Axis(2, 2), Axis(2, 2, lo=1)), TensorType(DType.F32, (2, 6, 5), batched=False)

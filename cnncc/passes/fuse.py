@@ -1,0 +1,199 @@
+"""Fusion: which nodes run as one kernel, and for every edge of the graph the reason.
+
+One kernel per complex layer: an anchor (convolution, pool, dense, ...), then the pointwise operators and the
+non-overlapping pool that read it. A node joins the kernel of a producer when it reads each of the producer's elements once:
+then nothing is computed twice and the tensor between them never goes through memory. `Ledger` keeps one `Verdict`
+per edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from cnncc.graph.ir import Graph, Node
+from cnncc.loops.producer import CannotInline
+from cnncc.ops.base import Op, operand_axes
+from cnncc.passes.lower import Kernel, lower
+from cnncc.tensor import Extent
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one edge: fused or not, by which rule, why, and the bytes per sample that it keeps out of memory."""
+
+    producer: str
+    consumer: str
+    fused: bool
+    rule: str
+    reason: str
+    bytes_saved: Extent = 0
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The kernels in execution order, and the ledger."""
+
+    graph: Graph
+    kernels: tuple[Kernel, ...]
+    ledger: tuple[Verdict, ...]
+
+    def kernel_of(self, node: str) -> Kernel:
+        return next(k for k in self.kernels if any(n.name == node for n in k.nodes))
+
+
+def fuse(
+    graph: Graph, *, enabled: bool = True, apart: Collection[frozenset[str]] = (), phases: dict[str, int] | None = None
+) -> Fused:
+    """Group the operators of a graph into kernels.
+
+    Requires: a verified graph. `apart`: pairs of nodes that the spec forbids to fuse. `phases`: nodes of different
+    phases (forward, backward, update) never share a kernel. With `enabled` off every node is a kernel of its own.
+    Ensures: executing the kernels in order gives every output and update of the graph; each edge has a verdict.
+    """
+    return _Fusion(graph, enabled, apart, phases or {}).run()
+
+
+@dataclass
+class _Group:
+    nodes: list[Node]
+    kernel: Kernel
+
+    @property
+    def heavy(self) -> bool:
+        return any(not _op(n).pointwise for n in self.nodes)
+
+
+def _op(node: Node) -> Op:
+    assert isinstance(node.op, Op)
+    return node.op
+
+
+class _Fusion:
+    def __init__(
+        self, graph: Graph, enabled: bool, apart: Collection[frozenset[str]], phases: dict[str, int]
+    ) -> None:
+        self.graph, self.enabled, self.apart, self.phases = graph, enabled, apart, phases
+        self.consumers = graph.consumers()
+        self.results = {n for _, n in graph.outputs} | {n for pair in graph.updates for n in pair}
+        self.group: dict[str, _Group] = {}
+        self.ledger: list[Verdict] = []
+
+    def run(self) -> Fused:
+        for node in self.graph.nodes:
+            if not isinstance(node.op, Op):
+                continue  # inputs and parameters
+            self.group[node.name] = _Group([node], self._lower([node]))
+            # the latest producer first: the others are then complete when the kernel runs
+            order = {n.name: i for i, n in enumerate(self.graph.nodes)}
+            for name in sorted(set(node.inputs), key=lambda i: -order[i]):
+                self.ledger.append(self._edge(self.graph[name], node))
+        return Fused(self.graph, self._ordered(), tuple(self.ledger))
+
+    def _lower(self, nodes: list[Node]) -> Kernel:
+        inside = {n.name for n in nodes}
+
+        def needed(name: str) -> bool:
+            return name in self.results or any(c.name not in inside for c in self.consumers[name])
+
+        return lower(self.graph, nodes, needed)
+
+    def _edge(self, producer: Node, consumer: Node) -> Verdict:
+        """Try to merge the producer's group into the consumer's."""
+
+        def apart(rule: str, reason: str) -> Verdict:
+            return Verdict(producer.name, consumer.name, False, rule, reason)
+
+        if not isinstance(producer.op, Op):
+            kind = "a parameter" if producer.op.name == "parameter" else f"an {producer.op.name}"
+            return apart("source", f"{producer.name} is {kind}: there is nothing to compute")
+        if not self.enabled:
+            return apart("off", "fusion is switched off: one kernel per node")
+        if frozenset((producer.name, consumer.name)) in self.apart:
+            return apart("nofuse", "the spec says nofuse")
+        if self.phases.get(producer.name) != self.phases.get(consumer.name):
+            return apart("phase", "forward, backward and update can be called apart")
+        theirs, mine = self.group[producer.name], self.group[consumer.name]
+        if theirs is mine:
+            return self._fused(producer, consumer, "same kernel")
+        if theirs.nodes[-1] is not producer:
+            return apart("inner", f"{producer.name} is computed inside the kernel of {theirs.nodes[-1].name} and stored")
+        refusal = self._refusal(producer, consumer, theirs, mine)
+        if refusal:
+            return apart(*refusal)
+        merged = sorted([*theirs.nodes, *mine.nodes], key=self.graph.nodes.index)
+        try:
+            kernel = self._lower(merged)
+        except CannotInline as reason:
+            return apart("form", str(reason))
+        group = _Group(merged, kernel)
+        for n in merged:
+            self.group[n.name] = group
+        rule = "pointwise epilogue" if _op(consumer).pointwise else "pool epilogue"
+        return self._fused(producer, consumer, rule)
+
+    def _fused(self, producer: Node, consumer: Node, rule: str) -> Verdict:
+        kept = producer.name in self.group[consumer.name].kernel.writes
+        size = producer.type.elements * producer.type.dtype.bytes
+        saved = size if kept else 2 * size  # the read, and the write unless others need the tensor
+        reason = "each element is read once, where it is computed"
+        return Verdict(producer.name, consumer.name, True, rule, reason + (", and stored for others" if kept else ""), saved)
+
+    def _refusal(self, producer: Node, consumer: Node, theirs: _Group, mine: _Group) -> tuple[str, str] | None:
+        op = _op(consumer)
+        if op.pointwise:
+            if operand_axes(producer.type, consumer.type) is None or producer.type.shape != consumer.type.shape:
+                return "broadcast", f"{producer.name} is computed once and read for many elements"
+            if producer.type.batched != consumer.type.batched:
+                return "broadcast", f"{producer.name} is shared by all samples"
+        elif not op.reads_once:
+            return "reuse", f"{op.name} reads elements of {producer.name} more than once"
+        elif not theirs.heavy:
+            return "cheap", f"{producer.name} is pointwise, and {op.name} reads it with better locality from memory"
+        if theirs.heavy and mine.heavy and any(not _op(n).pointwise and not _op(n).reads_once for n in mine.nodes):
+            return "anchor", "the kernel has an anchor already, and one kernel has one"
+        if self._cycle(theirs, mine):
+            return "order", f"another input of {consumer.name} depends on {producer.name} through other kernels"
+        return None
+
+    def _cycle(self, theirs: _Group, mine: _Group) -> bool:
+        """Whether an input of `mine` from outside both groups depends on `theirs`."""
+        inside = {n.name for n in (*theirs.nodes, *mine.nodes)}
+        stack = [i for n in mine.nodes for i in n.inputs if i not in inside]
+        stack += [i for n in theirs.nodes for i in n.inputs if i not in inside]
+        roots, seen = {n.name for n in (*theirs.nodes, *mine.nodes)}, set[str]()
+        while stack:
+            name = stack.pop()
+            if name in roots:
+                return True
+            if name in seen:
+                continue
+            seen.add(name)
+            group = self.group.get(name)
+            members = group.nodes if group else [self.graph[name]]
+            stack.extend(i for n in members for i in n.inputs if n.name not in roots)
+        return False
+
+    def _ordered(self) -> tuple[Kernel, ...]:
+        """Kernels in an order in which each follows what it reads."""
+        done: set[int] = set()
+        order: list[Kernel] = []
+
+        def visit(group: _Group) -> None:
+            stack = [(group, False)]
+            while stack:
+                g, ready = stack.pop()
+                if id(g) in done:
+                    continue
+                if ready:
+                    done.add(id(g))
+                    order.append(g.kernel)
+                    continue
+                stack.append((g, True))
+                below = [self.group[i] for n in g.nodes for i in n.inputs if i in self.group]
+                stack.extend((b, False) for b in below if b is not g and id(b) not in done)
+
+        for node in self.graph.nodes:
+            if node.name in self.group:
+                visit(self.group[node.name])
+        return tuple(order)

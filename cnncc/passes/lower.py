@@ -1,0 +1,78 @@
+"""A group of nodes as one kernel: the sink's loop nest with its producers inlined.
+
+Fusion has only this mechanism, so a fused kernel does the same arithmetic in the same order as the kernels it replaces,
+and has the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cnncc.errors import CompilerBug
+from cnncc.graph.ir import Graph, Node
+from cnncc.loops.inline import inline, merged_names
+from cnncc.loops.ir import Nest
+from cnncc.ops.base import Op
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What runs as one piece: its nodes in order (the sink last), the nest, and the tensor behind each buffer."""
+
+    nodes: tuple[Node, ...]
+    nest: Nest
+    tensors: tuple[str, ...]  # one node name per buffer of the nest
+
+    @property
+    def sink(self) -> Node:
+        return self.nodes[-1]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return self._by_role("in")
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return self._by_role("out")
+
+    def _by_role(self, role: str) -> tuple[str, ...]:
+        pairs = zip(self.tensors, self.nest.buffers, strict=True)
+        return tuple(t for t, b in pairs if b.role == role)
+
+
+def own_nest(graph: Graph, node: Node) -> tuple[Nest, dict[str, str]]:
+    """A node's loop nest and the tensor behind each of its buffers."""
+    if not isinstance(node.op, Op):
+        raise CompilerBug("lower", node.name, f"{node.op.name} has no loop nest")
+    nest = node.op.nest(graph.types(node), node.type)
+    tensors = (*node.inputs, node.name)
+    if len(tensors) != len(nest.buffers):
+        raise CompilerBug("lower", node.name, f"{len(nest.buffers)} buffers for {len(tensors)} tensors")
+    return nest, {b.name: t for b, t in zip(nest.buffers, tensors, strict=True)}
+
+
+def lower(graph: Graph, nodes: Sequence[Node], needed: Callable[[str], bool]) -> Kernel:
+    """The kernel of a group.
+
+    Requires: `nodes` in topological order, every one but the last read inside the group; `needed(name)` says
+    whether a tensor is also read outside. Ensures: the kernel writes the sink and every needed tensor.
+    Raises CannotInline when a producer's form does not allow it.
+    """
+    nest, tensors = own_nest(graph, nodes[-1])
+    for producer in reversed(nodes[:-1]):
+        below, below_tensors = own_nest(graph, producer)
+        reading = [b for b, t in tensors.items() if t == producer.name]
+        if not reading:
+            raise CompilerBug("lower", producer.name, "nobody in the group reads it")
+        for number, buffer in enumerate(reading):
+            known = {t: b for b, t in tensors.items() if b != buffer}
+            alias = {b: known[t] for b, t in below_tensors.items() if t in known and t != producer.name}
+            keep = needed(producer.name) and number == 0
+            names = merged_names(nest, below, buffer, keep=keep, alias=alias)
+            nest = inline(nest, below, buffer, keep=keep, alias=alias)
+            del tensors[buffer]
+            tensors |= {names[b]: below_tensors[b] for b in names}
+            left = {b.name for b in nest.buffers}
+            tensors = {b: t for b, t in tensors.items() if b in left}
+    return Kernel(tuple(nodes), nest, tuple(tensors[b.name] for b in nest.buffers))

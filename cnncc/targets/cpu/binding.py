@@ -1,0 +1,179 @@
+"""A program bound to a batch size and extents: offsets, run-time integers, the memory check; then it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnncc.errors import Diagnostic, SpecError
+from cnncc.graph.sources import Constant
+from cnncc.passes.plan import Plan, plan
+from cnncc.targets.cpu.arena import ArenaPool, aligned_bytes
+from cnncc.targets.cpu.border import border_arguments
+from cnncc.targets.cpu.emit import ROWS_PER_TASK
+from cnncc.targets.cpu.layout import Placement, place
+from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step, Tensor
+from cnncc.targets.cpu.store import Store
+from cnncc.targets.cpu.team import Team
+from cnncc.tensor import DType, TensorType, evaluate
+
+Array = np.ndarray  # type: ignore[type-arg]
+
+NUMPY = {
+    DType.F32: np.float32, DType.F64: np.float64, DType.U8: np.uint8, DType.U16: np.uint16, DType.I32: np.int32,
+    DType.I64: np.int64,
+}  # fmt: skip
+
+CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
+
+
+@dataclass
+class Binding:
+    """Ready to run for one batch size and one set of extents."""
+
+    program: Program
+    batch: int
+    placements: dict[str, Placement]
+    plan: Plan
+    table: Array
+    job: Array  # (address, length) pairs; arena tensors hold offsets until an arena is known
+    arena_slots: Array
+    constants: dict[str, Array]
+    pool: ArenaPool
+
+    def run(self, phase: int, outside: Mapping[str, Array], team: Team, arena: Array) -> None:
+        """Run one phase on an arena. `outside`: the caller's arrays by tensor name, contiguous and of the right type."""
+        entry = self.program.entries.get(phase)
+        if entry is None:
+            return
+        job = self.job.copy()
+        job[self.arena_slots] += arena.ctypes.data
+        slots = self.program.slots
+        for name, array in outside.items():
+            if name in slots and self.program.tensors[name].space == "outside":
+                job[2 * slots[name] + 2] = array.ctypes.data
+        team.run(entry.address, job)
+
+
+def bind(
+    program: Program, batch: int, symbols: Mapping[str, int], store: Store, *, limit: int, threads: int, arenas: int = 1
+) -> Binding:
+    """Compute offsets and integers. Raises SpecError when the plan exceeds the memory limit, before allocating."""
+    values = {**symbols, "*": batch}
+    types = {n: t.type.concrete(values) for n, t in program.tensors.items()}
+    placements = {n: _placement(t, types[n], batch, program.lanes) for n, t in program.tensors.items()}
+    sizes = {n: placements[n].bytes for n in program.lives}
+    arena = plan(program.lives, sizes)
+    if arena.size + store.bytes > limit:
+        raise SpecError(_too_large(arena.size, store.bytes, limit, sizes, batch))
+    constants = {n: _constant(program, n, placements[n]) for n, t in program.tensors.items() if t.space == "constant"}
+    table = _table(program, placements, values, threads)
+    slots = program.slots
+    job = np.zeros(2 + 2 * len(slots), np.int64)
+    job[:2] = table.ctypes.data, len(table)
+    arena_slots = []
+    for name, slot in slots.items():
+        p, tensor = placements[name], program.tensors[name]
+        job[2 * slot + 3] = p.elements
+        match tensor.space:
+            case "store":
+                flat = store.allocate(tensor.alias or name, p)
+                job[2 * slot + 2] = flat.ctypes.data
+            case "constant":
+                job[2 * slot + 2] = constants[name].ctypes.data
+            case "arena":
+                job[2 * slot + 2] = arena.offsets[name]
+                arena_slots.append(2 * slot + 2)
+    return Binding(
+        program, batch, placements, arena, table, job, np.array(arena_slots, np.int64), constants,
+        ArenaPool(max(arena.size, 64), arenas),
+    )  # fmt: skip
+
+
+def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement:
+    if t.space == "outside":
+        dims = type.dims(batch)
+        strides = tuple(int(np.prod(dims[a + 1 :], dtype=object)) for a in range(len(dims)))
+        elements = int(np.prod(dims, dtype=object))
+        return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
+    halo = t.border.halo if t.border else ()
+    return place(type, batch, t.innermost, halo, lanes)
+
+
+def _constant(program: Program, name: str, p: Placement) -> Array:
+    op = program.graph[name].op
+    assert isinstance(op, Constant)
+    flat = aligned_bytes(max(p.bytes, 64)).view(NUMPY[p.type.dtype])
+    tensor = program.tensors[name]
+    if tensor.border:
+        flat[:] = tensor.border.fill
+    p.pack(np.full(p.dims, op.value, flat.dtype), flat)
+    return flat
+
+
+def _table(program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int) -> Array:
+    integers: list[int] = []
+    for step in program.steps:
+        if step.emitted is None:
+            integers += border_arguments(placements[step.tensors[0]])
+            continue
+        assert step.nest is not None
+        sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()}
+        buffers = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
+        for name in step.emitted.arguments:
+            if name in sizes:
+                integers.append(sizes[name])
+            elif name == ROWS_PER_TASK:
+                integers.append(_rows_per_task(step, sizes, placements, threads))
+            else:
+                buffer = max((b for b in buffers if name.startswith(b + "_")), key=len)
+                integers.append(placements[buffers[buffer]].argument(name, buffer))
+    return np.array(integers or [0], np.int64)
+
+
+def _rows_per_task(step: Step, sizes: Mapping[str, int], placements: Mapping[str, Placement], threads: int) -> int:
+    """Rows whose input stays in cache while a block of weights goes over them, and enough tasks for all threads."""
+    from cnncc.loops.transform import parallel_loops
+    from cnncc.targets.cpu.halo import sum_of
+
+    assert step.emitted is not None
+    assert step.nest is not None
+    loops, _ = parallel_loops(step.nest)
+    s = step.emitted.schedule
+    rows = max(1, sum_of([loops[v] for v in s.rows], sizes))
+    lanes = sum_of([loops[s.vector]], sizes) if s.vector else 1
+    blocks = -(-lanes // s.block)
+    names = [b.name for b in step.nest.buffers if b.role == "in"]
+    tensors = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
+    read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
+    fitting = max(1, CHUNK_BYTES * rows // max(read, 1))
+    balanced = max(1, rows * blocks // (4 * threads))
+    return max(1, min(rows, fitting, balanced))
+
+
+def _too_large(arena: int, parameters: int, limit: int, sizes: Mapping[str, int], batch: int) -> Diagnostic:
+    largest = sorted(sizes, key=lambda n: -sizes[n])[:3]
+    from cnncc.errors import Note
+
+    def mib(n: int) -> str:
+        return f"{n / 2**20:.1f} MiB"
+
+    return Diagnostic(
+        "E0801",
+        f"the plan needs {mib(arena + parameters)}, but the limit is {mib(limit)}",
+        notes=(
+            Note(f"activations at batch {batch}: {mib(arena)}, parameters: {mib(parameters)}"),
+            Note("largest tensors: " + ", ".join(f"{n} {mib(sizes[n])}" for n in largest)),
+        ),
+        helps=("use a smaller batch or smaller extents", "raise the limit with max_memory"),
+    )
+
+
+def integers_of(step: Step) -> int:
+    return len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
+
+
+def phases(steps: Sequence[Step]) -> list[int]:
+    return sorted({s.phase for s in steps})

@@ -1,0 +1,60 @@
+"""The kernel that fills the border of a tensor with what lies outside it.
+
+It runs in front of the kernel that writes the tensor whenever the arena may have used the memory for something else. The text is
+one for all ranks: missing spatial axes have extent 1 and no border.
+"""
+
+from __future__ import annotations
+
+from cnncc.targets.cpu.layout import Placement
+
+_TEXT = '''"""Fills the border of a channels-last tensor: rows outside whole, in the other rows both ends."""
+
+from cnncc.targets.cpu.compiled import compiled
+
+
+@compiled("void({t}*, i64*, i64, i64, i64)")
+def kernel(y, table, first, share, shares):
+    samples = table[first + 0]
+    e0 = table[first + 1]
+    e1 = table[first + 2]
+    lo0 = table[first + 3]
+    lo1 = table[first + 4]
+    hi0 = table[first + 5]
+    hi1 = table[first + 6]
+    left = table[first + 7]  # elements in front of a row, behind it, and in it
+    right = table[first + 8]
+    inside = table[first + 9]
+    pitch = left + inside + right
+    rows0 = lo0 + e0 + hi0
+    rows1 = lo1 + e1 + hi1
+    rows = samples * rows0 * rows1
+    for row in range(rows * share // shares, rows * (share + 1) // shares):
+        r1 = row % rows1
+        r0 = row // rows1 % rows0
+        start = row * pitch
+        if lo0 <= r0 < lo0 + e0 and lo1 <= r1 < lo1 + e1:
+            for i in range(start, start + left):
+                y[i] = {fill}
+            for i in range(start + left + inside, start + pitch):
+                y[i] = {fill}
+        else:
+            for i in range(start, start + pitch):
+                y[i] = {fill}
+'''
+
+
+def border_text(dtype: str, fill: float) -> str:
+    """The module text for an element type and a constant."""
+    value = {"inf": "inf", "-inf": "-inf"}.get(repr(fill), repr(fill))
+    text = _TEXT.replace("{t}", dtype).replace("{fill}", value)
+    return text.replace("\n\nfrom cnncc", "\n\nfrom math import inf\n\nfrom cnncc", 1) if "inf" in value else text
+
+
+def border_arguments(p: Placement) -> list[int]:
+    """The kernel's integers for a bound tensor."""
+    spatial = list(zip(p.dims[2:], p.halo, strict=True))
+    spatial = [(1, (0, 0))] * (3 - len(spatial)) + spatial
+    (e0, (lo0, hi0)), (e1, (lo1, hi1)), (e2, (lo2, hi2)) = spatial
+    c = p.dims[1]
+    return [p.dims[0], e0, e1, lo0, lo1, hi0, hi1, lo2 * c, hi2 * c, e2 * c]

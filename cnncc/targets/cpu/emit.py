@@ -1,0 +1,219 @@
+"""A scheduled nest as the text of one kernel module.
+
+A kernel is a C function over pointers: its buffers, the table of run-time integers with the place where its own begin,
+and its share of the work. Nothing of a network's names is in it; kernels are shared by all layers and networks whose
+nests print alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cnncc.loops.ir import Body, Index, Int, Nest, Size, Var
+from cnncc.loops.elementary import expand
+from cnncc.loops.transform import jam, lift, parallel_loops
+from cnncc.targets.cpu.printer import BLOCK, LANE, NotInLanes, Printer
+from cnncc.targets.cpu.schedule import Schedule, choose
+from cnncc.tensor import DType
+
+ROWS_PER_TASK = "rows_per_task"
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A kernel's module text, and the names of its run-time integers in table order."""
+
+    text: str
+    arguments: tuple[str, ...]
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a kernel's text needs to know of its buffers: the axis that runs fastest, and where borders are real."""
+
+    innermost: Mapping[str, int]
+    haloed: frozenset[str] = frozenset()
+    padded: frozenset[str] = frozenset()
+
+
+def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
+    """The kernel for a nest of parallel loops. Ensures: the text computes the nest's bits, for any number of shares."""
+    nest = lift(expand(nest, dtype))
+    try:
+        return _Kernel(nest, memory, dtype, choose(nest, memory.innermost, lanes)).emitted()
+    except NotInLanes:
+        return _Kernel(nest, memory, dtype, choose(nest, memory.innermost, 1)).emitted()
+
+
+class _Kernel:
+    def __init__(self, nest: Nest, memory: Memory, dtype: DType, schedule: Schedule) -> None:
+        self.nest, self.dtype, self.schedule = nest, dtype, schedule
+        self.loops, self.inside = parallel_loops(nest)
+        self.printer = Printer(nest, dtype, memory.innermost, memory.haloed, memory.padded, schedule.lanes)
+
+    def emitted(self) -> Emitted:
+        tasks = self._blocked() if self.schedule.blocked else self._streaming()
+        p = self.printer
+        arguments = [*p.arguments]
+        buffers = [f"{b.dtype.value}*" for b in self.nest.buffers]
+        signature = f"void({', '.join([*buffers, 'i64*', 'i64', 'i64', 'i64'])})"
+        words = ", ".join(sorted(p.names))
+        lines = [
+            f'"""{self._title()}"""',
+            "",
+            *(["from math import inf, nan", ""] if any("inf" in t or "nan" in t for t in tasks) else []),
+            "from cnncc.targets.cpu.compiled import compiled",
+            f"from cnncc.targets.cpu.vector import {words}",
+            "",
+            "",
+            f'@compiled("{signature}")',
+            f"def kernel({', '.join(b.name for b in self.nest.buffers)}, table, first, share, shares):",
+            *(f"    {name} = table[first + {i}]" for i, name in enumerate(arguments)),
+            *tasks,
+            "",
+        ]
+        return Emitted("\n".join(lines), tuple(arguments), self.schedule)
+
+    def _title(self) -> str:
+        s = self.schedule
+        reads = ", ".join(b.name for b in self.nest.buffers if b.role == "in")
+        writes = ", ".join(b.name for b in self.nest.buffers if b.role == "out")
+        if s.lanes == 1:
+            how = "one element at a time"
+        else:
+            tile = f"{s.width} positions of {s.tile} by " if s.tile else ""
+            how = f"{tile}{s.vectors} x {s.lanes} lanes of {s.vector}"
+        return f"{reads} -> {writes}, {how}."
+
+    # --- order of the work ---
+
+    def _size(self, name: str) -> str:
+        return self.printer.index(Size(name))
+
+    def _extent(self, var: str) -> str:
+        text = self.printer.index(self.loops[var])
+        return text
+
+    def _rows(self) -> str:
+        return " * ".join(self._extent(v) for v in self.schedule.rows) or "1"
+
+    def _decode(self, indent: int) -> list[str]:
+        """The row's variables from its number."""
+        pad, rows = "    " * indent, self.schedule.rows
+        if not rows:
+            return []
+        if len(rows) == 1:
+            return [f"{pad}{rows[0]} = row"]
+        lines, rest = [], "row"
+        for var in reversed(rows[1:]):
+            extent = self._extent(var)
+            lines += [f"{pad}{var} = {rest} % {extent}"]
+            if var != rows[1]:
+                lines += [f"{pad}rest = {rest} // {extent}"]
+                rest = "rest"
+            else:
+                lines += [f"{pad}{rows[0]} = {rest} // {extent}"]
+        return lines
+
+    def _blocked(self) -> list[str]:
+        """Tasks are (chunk of rows, block of lanes): a block's weights serve all rows of the chunk from cache."""
+        s = self.schedule
+        per_task, block = self._size(ROWS_PER_TASK), s.block
+        lanes_extent = self._extent(s.vector) if s.vector else "1"
+        lines = [
+            f"    rows = {self._rows()}",
+            f"    blocks = ({lanes_extent} + {block - 1}) // {block}",
+            f"    tasks = (rows + {per_task} - 1) // {per_task} * blocks",
+            "    for task in range(tasks * share // shares, tasks * (share + 1) // shares):",
+            f"        k0 = task % blocks * {block}",
+            f"        first_row = task // blocks * {per_task}",
+            f"        for row in range(first_row, min(rows, first_row + {per_task})):",
+            *self._decode(3),
+        ]
+        if s.lanes == 1 or s.whole_blocks:
+            return [*lines, *self._tiles(3, full=True)]
+        if s.only_tail:
+            return [*lines, *self._tail(3)]
+        return [
+            *lines,
+            f"            if k0 + {block} <= {lanes_extent}:",
+            *self._tiles(4, full=True),
+            "            else:",
+            *self._tail(4),
+        ]
+
+    def _tail(self, indent: int) -> list[str]:
+        """The last block when it is not full: one vector at a time, the lanes beyond the end masked."""
+        s, pad = self.schedule, "    " * indent
+        extent = self._extent(s.vector)
+        if s.vectors == 1:
+            return [f"{pad}k1 = 0", f"{pad}left = {extent} - k0", *self._tiles(indent, full=False)]
+        return [
+            f"{pad}for k1 in range(0, {extent} - k0, {s.lanes}):",
+            f"{pad}    left = {extent} - k0 - k1",
+            *self._tiles(indent + 1, full=False),
+        ]
+
+    def _tiles(self, indent: int, *, full: bool) -> list[str]:
+        """The tile axis: whole tiles, then the remaining positions one by one."""
+        s, pad = self.schedule, "    " * indent
+        if not s.tile:
+            return self._body(indent, [], full=full)
+        extent, start = self._extent(s.tile), Var(f"{s.tile}0")
+        if s.whole_tiles:
+            whole = [f"{pad}for {start.name} in range(0, {extent}, {s.width}):"]
+        else:
+            whole = [f"{pad}for {start.name} in range(0, {extent} - {s.width - 1}, {s.width}):"]
+        whole += self._body(indent + 1, [start + j for j in range(s.width)], full=full)
+        if s.whole_tiles:
+            return whole
+        return [
+            *whole,
+            f"{pad}for {s.tile} in range({extent} // {s.width} * {s.width}, {extent}):",
+            *self._body(indent + 1, [], full=full),
+        ]
+
+    def _streaming(self) -> list[str]:
+        """Tasks are rows; lanes run innermost, so memory is touched in order."""
+        s = self.schedule
+        lines = [
+            f"    rows = {self._rows()}",
+            "    for row in range(rows * share // shares, rows * (share + 1) // shares):",
+            *self._decode(2),
+        ]
+        if not s.vector:
+            return [*lines, "        k0 = 0", *self._body(2, [], full=True)]
+        extent = self._extent(s.vector)
+        if s.lanes == 1 or s.whole_blocks:
+            return [*lines, f"        for k0 in range(0, {extent}, {s.lanes}):", *self._body(3, [], full=True)]
+        tail = ["        k1 = 0", f"        left = {extent} - k0", *self._body(2, [], full=False)]
+        if s.only_tail:
+            return [*lines, "        k0 = 0", *tail]
+        return [
+            *lines,
+            f"        for k0 in range(0, {extent} - {s.lanes - 1}, {s.lanes}):",
+            *self._body(3, [], full=True),
+            f"        k0 = {extent} // {s.lanes} * {s.lanes}",
+            "        if k0 < " + extent + ":",
+            *(f"    {line}" for line in tail),
+        ]
+
+    # --- one tile ---
+
+    def _body(self, indent: int, positions: list[Index], *, full: bool) -> list[str]:
+        """The body for the tile's positions, with whole vectors or with a masked one."""
+        s = self.schedule
+        body: Body = self.inside
+        # vectors first: then each position reads its input once and uses it for all of them
+        if s.vector:
+            lane = LANE if s.lanes > 1 else Int(0)
+            if full:
+                body = jam(body, s.vector, [BLOCK + (s.lanes * j) + lane for j in range(s.vectors)])
+            else:
+                body = jam(body, s.vector, [BLOCK + Var("k1") + lane])
+        if positions:
+            body = jam(body, s.tile, positions)
+        self.printer.tail = "" if full else "left"
+        return self.printer.body(body, indent)

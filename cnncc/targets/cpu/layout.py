@@ -1,0 +1,137 @@
+"""Where a tensor's elements lie in memory.
+
+Activations are channels-last with a border (halo) wide enough for the windows that read them; channels are never padded.
+Parameters and what has their shape run along the output channels, in panels of one block of lanes, so that a kernel
+reads a panel from its beginning to its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnncc.targets.cpu.schedule import block_lanes
+from cnncc.tensor import DType, TensorType
+
+ALIGN = 64  # bytes; arena offsets are multiples of it
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Element (i0, i1, ...) lies at start + sum(i_a * strides_a), in elements.
+
+    The innermost axis, when in panels, is counted as block start * block_stride + the rest.
+    """
+
+    type: TensorType
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    innermost: int
+    start: int
+    block: int  # lanes per panel, 0 for none
+    block_stride: int
+    elements: int
+    halo: tuple[tuple[int, int], ...] = ()  # per spatial axis
+
+    @property
+    def bytes(self) -> int:
+        size = self.elements * self.type.dtype.bytes
+        return -(-size // ALIGN) * ALIGN
+
+    def argument(self, name: str, buffer: str) -> int:
+        """The value of a kernel's run-time argument `<buffer>_at`, `<buffer>_k` or `<buffer>_<axis>`."""
+        what = name[len(buffer) + 1 :]
+        if what == "at":
+            return self.start
+        return self.block_stride if what == "k" else self.strides[int(what)]
+
+    def view(self, flat: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        """The tensor in logical axes as a view of its memory (not for panels)."""
+        item = flat.itemsize
+        return np.lib.stride_tricks.as_strided(
+            flat[self.start :], self.dims, tuple(s * item for s in self.strides)
+        )
+
+    def pack(self, array: np.ndarray, flat: np.ndarray) -> None:  # type: ignore[type-arg]
+        """Write a logical array; padding lanes become zero."""
+        if not self.block:
+            self.view(flat)[...] = array
+            return
+        for start, panel in self._panels(flat):
+            part = np.moveaxis(array, self.innermost, -1)[..., start : start + self.block]
+            panel[...] = 0
+            panel[..., : part.shape[-1]] = part
+
+    def unpack(self, flat: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        """The logical array, a copy."""
+        if not self.block:
+            return self.view(flat).copy()
+        whole = np.concatenate([panel for _, panel in self._panels(flat)], axis=-1)
+        return np.ascontiguousarray(np.moveaxis(whole[..., : self.dims[self.innermost]], -1, self.innermost))
+
+    def _panels(self, flat: np.ndarray) -> list[tuple[int, np.ndarray]]:  # type: ignore[type-arg]
+        item = flat.itemsize
+        others = [a for a in range(len(self.dims)) if a != self.innermost]
+        shape = (*(self.dims[a] for a in others), self.block)
+        strides = (*(self.strides[a] * item for a in others), item)
+        starts = range(0, max(self.dims[self.innermost], 1), self.block)
+        at = np.lib.stride_tricks.as_strided
+        return [(s, at(flat[self.start + s * self.block_stride :], shape, strides)) for s in starts]
+
+
+def innermost_axis(t: TensorType, wanted: int | None) -> int:
+    """The axis that runs fastest: channels of an activation, output channels of a parameter."""
+    if t.batched:
+        return 1
+    return 0 if wanted is None else wanted
+
+
+def activation(t: TensorType, dims: tuple[int, ...], halo: tuple[tuple[int, int], ...]) -> Placement:
+    """Channels-last: [n, s..., c], the border in memory around each sample."""
+    if len(dims) == 1:
+        return Placement(t, dims, (1,), 0, 0, 0, 1, dims[0])
+    halo = halo or ((0, 0),) * (len(dims) - 2)
+    strides = [0] * len(dims)
+    strides[1] = step = 1
+    step = dims[1]
+    start = 0
+    for axis in range(len(dims) - 1, 1, -1):
+        lo, hi = halo[axis - 2]
+        strides[axis] = step
+        start += lo * step
+        step *= dims[axis] + lo + hi
+    strides[0] = step
+    return Placement(t, dims, tuple(strides), 1, start, 0, 1, step * dims[0], halo)
+
+
+def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int) -> Placement:
+    """Panels of the innermost axis; inside a panel the taps, then the other channels, then the lanes."""
+    extent = dims[innermost]
+    block = block_lanes(extent, lanes)
+    strides = [0] * len(dims)
+    strides[innermost] = 1
+    step = block
+    # input channels run faster than taps: the order in which a convolution adds its products
+    others = [a for a in range(len(dims)) if a != innermost]
+    for axis in (*others[:1], *reversed(others[1:])):
+        strides[axis] = step
+        step *= dims[axis]
+    panels = -(-extent // block)
+    return Placement(t, dims, tuple(strides), innermost, 0, block, step // block, step * panels)
+
+
+def place(t: TensorType, batch: int, wanted: int | None, halo: tuple[tuple[int, int], ...], lanes: int) -> Placement:
+    """The placement of a concrete tensor. Integers and scalars are row-major."""
+    dims = t.dims(batch)
+    if t.batched:
+        return activation(t, dims, halo)
+    if t.dtype in (DType.F32, DType.F64) and dims:
+        return parameter(t, dims, innermost_axis(t, wanted), lanes)
+    strides = [0] * len(dims)
+    step = 1
+    for axis in range(len(dims) - 1, -1, -1):
+        strides[axis] = step
+        step *= dims[axis]
+    last = len(dims) - 1
+    return Placement(t, dims, tuple(strides), last, 0, 0, 1, step)

@@ -1,0 +1,367 @@
+"""Loop IR as Python text in the words of `targets.cpu.vector`.
+
+The printer is given bodies in which the lane variable has become `k0 + offset + lane`; whatever depends on `lane` prints
+as a vector, the rest as scalars. It refuses (`NotInLanes`) what has no vector form here, and the caller prints the
+scalar schedule instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from cnncc.loops.ir import (
+    Accumulate,
+    Add,
+    AsFloat,
+    Assign,
+    Barrier,
+    Body,
+    Both,
+    Choose,
+    Condition,
+    Div,
+    Fetch,
+    For,
+    Guard,
+    Index,
+    Int,
+    Least,
+    Let,
+    Lit,
+    Load,
+    Mod,
+    Mul,
+    Nest,
+    Prim,
+    Ref,
+    Size,
+    Statement,
+    Store,
+    Test,
+    Uniform,
+    Value,
+    Var,
+    add,
+    mul,
+    statements,
+    subindices,
+    subvalues,
+)
+from cnncc.loops.walk import value_indices
+from cnncc.tensor import DType
+
+LANE = Var("lane")
+BLOCK = Var("k0")  # first lane of the block
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+_COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+_CALLS = {
+    "fma": "fma", "sqrt": "sqrt", "abs": "absolute", "floor": "floor", "rint": "rint", "max": "maximum", "min": "minimum",
+    "copysign": "copysign", "scale2": "scale2", "exponent": "exponent", "mantissa": "mantissa",
+}  # fmt: skip
+
+
+class NotInLanes(Exception):
+    """This body has no vector form."""
+
+
+@dataclass
+class Printer:
+    """Prints the bodies of one kernel. `sizes` collects the run-time arguments that the text uses."""
+
+    nest: Nest
+    dtype: DType  # of all values
+    innermost: Mapping[str, int]
+    haloed: frozenset[str]  # buffers whose border holds what lies outside
+    padded: frozenset[str]  # buffers that may be read up to the next whole block
+    lanes: int
+    names: set[str] = field(default_factory=set)  # words of the vector module
+    arguments: dict[str, None] = field(default_factory=dict)  # run-time arguments, in order of first use
+    tail: str = ""  # lanes left, when the block is not full
+    _vectors: set[str] = field(default_factory=set)  # locals that hold vectors
+
+    # --- bodies ---
+
+    def body(self, body: Body, indent: int) -> list[str]:
+        """The lines of a body."""
+        self._vectors = self._vector_locals(body)
+        return list(self._lines(body, "    " * indent))
+
+    def _lines(self, body: Body, pad: str) -> Iterator[str]:
+        if not body:
+            yield f"{pad}pass"
+        for s in body:
+            yield from self._statement(s, pad)
+
+    def _statement(self, s: Statement, pad: str) -> Iterator[str]:
+        match s:
+            case For(var, extent, _, inner):
+                yield f"{pad}for {var} in range({self.index(extent)}):"
+                yield from self._lines(inner, pad + "    ")
+            case Guard(condition, inner):
+                yield f"{pad}if {self.condition(condition)}:"
+                yield from self._lines(inner, pad + "    ")
+            case Let(name, v) | Assign(name, v):
+                yield f"{pad}{name} = {self._as(v, name in self._vectors)}"
+            case Store(buffer, index, v):
+                yield pad + self._store(buffer, index, v)
+            case Accumulate(buffer, index, v):
+                total = Prim("add", (Load(buffer, index), v))
+                yield pad + self._store(buffer, index, total)
+            case Barrier():
+                raise NotInLanes("a barrier inside a body")
+            case _:
+                assert_never(s)
+
+    def _store(self, buffer: str, index: tuple[Index, ...], v: Value) -> str:
+        place, stride = self.address(buffer, index)
+        element = self.nest.buffer(buffer).dtype
+        wide = stride is not None
+        if self.lanes > 1 and not wide:
+            raise NotInLanes(f"{buffer} is stored at one place by all lanes")
+        text = self._as(v, wide)
+        if element is not self.dtype:
+            text = self._call(f"to_{element.value}", text)
+        text = f"{self._word('store' if stride in (None, 1) else 'store_strided')}({buffer}, {place}, {text})"
+        if self.tail and wide:
+            word = self._word("store_tail" if stride == 1 else "store_strided_tail")
+            steps = "" if stride == 1 else f", {self.index(stride)}"  # type: ignore[arg-type]
+            return f"{word}({buffer}, {place}{steps}, {self._stored(v, element)}, {self.tail})"
+        if stride not in (None, 1):
+            return f"{self._word('store_strided')}({buffer}, {place}, {self.index(stride)}, {self._stored(v, element)})"  # type: ignore[arg-type]
+        return text
+
+    def _stored(self, v: Value, element: DType) -> str:
+        text = self._as(v, True)
+        return text if element is self.dtype else self._call(f"to_{element.value}", text)
+
+    # --- values ---
+
+    def _vector_locals(self, body: Body) -> set[str]:
+        found: set[str] = set()
+        while True:
+            before = len(found)
+            for s in statements(body):
+                if isinstance(s, (Let, Assign)) and self._wide(s.value, found):
+                    found.add(s.name)
+            if len(found) == before:
+                return found
+
+    def _wide(self, v: Value, vectors: set[str] | None = None) -> bool:
+        """Whether a value differs between lanes."""
+        if self.lanes == 1:
+            return False
+        known = self._vectors if vectors is None else vectors
+        return any(
+            (isinstance(p, Ref) and p.name in known) or any(LANE in set(subindices(i)) for i in value_indices(p))
+            for p in subvalues(v)
+        )
+
+    def _as(self, v: Value, wide: bool) -> str:
+        text = self.value(v)
+        if wide and not self._wide(v):
+            return self._call(f"splat{self.lanes}", text)
+        return text
+
+    def value(self, v: Value) -> str:
+        match v:
+            case Lit(x):
+                return self._literal(x)
+            case Ref(name):
+                return name
+            case Load(buffer, index, outside):
+                return self._load(buffer, index, outside)
+            case AsFloat(i):
+                if LANE in set(subindices(i)):
+                    raise NotInLanes("an index that differs between lanes is used as a number")
+                return self._call(self.dtype.value, self.index(i))
+            case Uniform():
+                raise NotInLanes("random numbers")
+            case Prim(fn, args):
+                return self._prim(fn, args)
+            case Choose(c, a, b):
+                wide = self._wide(v)
+                return f"({self._as(a, wide)} if {self.condition(c)} else {self._as(b, wide)})"
+            case _:
+                assert_never(v)
+
+    def _prim(self, fn: str, args: tuple[Value, ...]) -> str:
+        wide = any(self._wide(a) for a in args)
+        if fn in _INFIX:
+            a, b = (self._as(x, wide) for x in args)
+            return f"({a} {_INFIX[fn]} {b})"
+        if fn == "neg":
+            return f"(-{self.value(args[0])})"
+        if fn in _COMPARE:
+            a, b = (self._as(x, wide) for x in args)
+            return self._call("flag", f"{a} {_COMPARE[fn]} {b}", a)
+        if fn == "select":
+            return self._select(args, wide)
+        return self._call(_CALLS[fn], *(self._as(a, wide) for a in args))
+
+    def _select(self, args: tuple[Value, ...], wide: bool) -> str:
+        chosen = [self._as(a, wide) for a in args[1:]]
+        match args[0]:
+            case Prim(fn, (a, b)) if fn in _COMPARE:
+                test = f"{self._as(a, wide)} {_COMPARE[fn]} {self._as(b, wide)}"
+            case other:
+                test = f"{self._as(other, wide)} != {self._as(Lit(0.0), wide)}"
+        return self._call("select", test, *chosen)
+
+    def _literal(self, x: float) -> str:
+        if x != x:
+            return self._call(self.dtype.value, "nan")
+        if x in (float("inf"), float("-inf")):
+            return self._call(self.dtype.value, "inf" if x > 0 else "-inf")
+        return self._call(self.dtype.value, repr(x))
+
+    def _load(self, buffer: str, index: tuple[Index, ...], outside: float | None) -> str:
+        element = self.nest.buffer(buffer).dtype
+        place, stride = self.address(buffer, index)
+        if stride is None:
+            text = self._call("load1", buffer, place)
+        elif self.tail and not (stride == 1 and buffer in self.padded):
+            word = f"load_tail{self.lanes}" if stride == 1 else f"load_strided_tail{self.lanes}"
+            steps = [] if stride == 1 else [self.index(stride)]  # type: ignore[arg-type]
+            text = self._call(word, buffer, place, *steps, self.tail)
+        elif stride == 1:
+            text = self._call(f"load{self.lanes}", buffer, place)
+        else:
+            text = self._call(f"load_strided{self.lanes}", buffer, place, self.index(stride))  # type: ignore[arg-type]
+        if element is not self.dtype:
+            text = self._call(f"to_{self.dtype.value}", text)
+        if outside is None or buffer in self.haloed:
+            return text
+        conditions = self._inside(buffer, index)
+        if not conditions:
+            return text
+        other = self._literal(outside)
+        if stride is not None:
+            other = self._call(f"splat{self.lanes}", other)
+        return f"({text} if {' and '.join(conditions)} else {other})"
+
+    def _inside(self, buffer: str, index: tuple[Index, ...]) -> list[str]:
+        tests = []
+        for i, extent in zip(index, self.nest.buffer(buffer).extents, strict=True):
+            if isinstance(i, (Var, Int)) or _is_lane_index(i):
+                continue  # a loop variable of this very axis
+            if LANE in set(subindices(i)):
+                raise NotInLanes("lanes may lie outside")
+            tests.append(f"0 <= {self.index(i)} < {self.index(extent)}")
+        return tests
+
+    # --- indices ---
+
+    def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Index | int | None]:
+        """The element's place in the buffer, and the step between lanes (None: all lanes read the same element)."""
+        total: Index = Size(f"{buffer}_at")
+        step: Index | int | None = None
+        for axis, i in enumerate(index):
+            fastest = axis == self.innermost[buffer]
+            lane, rest = _split_lane(i)
+            if lane:
+                step = lane if fastest else mul(lane, Size(f"{buffer}_{axis}"))
+            if fastest:
+                block, rest = _split_block(rest)
+                total = add(total, add(mul(block, Size(f"{buffer}_k")), rest) if block else rest)
+            else:
+                total = add(total, mul(rest, Size(f"{buffer}_{axis}")))
+        return self.index(total), step
+
+    def index(self, i: Index | int) -> str:
+        """The text of an index."""
+        if isinstance(i, int):
+            return str(i)
+        match i:
+            case Int(n):
+                return str(n)
+            case Var(name):
+                return name
+            case Size(name):
+                self.arguments.setdefault(name)
+                return name
+            case Add(a, Int(n)) if n < 0:
+                return f"{self.index(a)} - {-n}"
+            case Add(a, Mul(b, Int(-1))):
+                return f"{self.index(a)} - {self._factor(b)}"
+            case Add(a, b):
+                return f"{self.index(a)} + {self.index(b)}"
+            case Mul(a, b):
+                return f"{self._factor(a)} * {self._factor(b)}"
+            case Div(a, b):
+                return f"{self._factor(a)} // {self._factor(b)}"
+            case Mod(a, b):
+                return f"{self._factor(a)} % {self._factor(b)}"
+            case Least(a, b):
+                return f"min({self.index(a)}, {self.index(b)})"
+            case Fetch(buffer, index):
+                place, step = self.address(buffer, index)
+                if step is not None:
+                    raise NotInLanes("lanes look up different places")
+                return self._call("i64", self._call("load1", buffer, place))
+            case _:
+                assert_never(i)
+
+    def _factor(self, i: Index) -> str:
+        text = self.index(i)
+        simple = isinstance(i, (Var, Size, Fetch, Least)) or (isinstance(i, Int) and i.value >= 0)
+        return text if simple else f"({text})"
+
+    def condition(self, c: Condition) -> str:
+        match c:
+            case Test(op, a, b):
+                if any(LANE in set(subindices(i)) for i in (a, b)):
+                    raise NotInLanes("lanes take different branches")
+                return f"{self.index(a)} {op} {self.index(b)}"
+            case Both(a, b):
+                return f"{self.condition(a)} and {self.condition(b)}"
+            case _:
+                assert_never(c)
+
+    # --- words ---
+
+    def _word(self, name: str) -> str:
+        self.names.add(name)
+        return name
+
+    def _call(self, name: str, *arguments: str) -> str:
+        return f"{self._word(name)}({', '.join(arguments)})"
+
+
+def _is_lane_index(i: Index) -> bool:
+    """k0 + offset + lane and nothing else."""
+    return all(p in (LANE, BLOCK) or isinstance(p, (Add, Int)) or p == Var("k1") for p in subindices(i))
+
+
+def _split_lane(i: Index) -> tuple[int, Index]:
+    """i = coefficient * lane + rest."""
+    if LANE not in set(subindices(i)):
+        return 0, i
+    match i:
+        case Var():
+            return 1, Int(0)
+        case Add(a, b):
+            (x, p), (y, q) = _split_lane(a), _split_lane(b)
+            return x + y, add(p, q)
+        case Mul(a, Int(n)):
+            x, p = _split_lane(a)
+            return x * n, mul(p, n)
+        case _:
+            raise NotInLanes(f"lanes are not evenly spaced in {i}")
+
+
+def _split_block(i: Index) -> tuple[Index | None, Index]:
+    """i = k0 + rest, when the block's start is a term of its own."""
+    match i:
+        case Var() if i == BLOCK:
+            return i, Int(0)
+        case Add(a, b):
+            found, rest = _split_block(a)
+            if found is not None:
+                return found, add(rest, b)
+            found, rest = _split_block(b)
+            return found, add(a, rest)
+        case _:
+            return None, i

@@ -1,0 +1,237 @@
+"""A fused graph as machine code: kernels emitted and compiled, one entry per phase, memory laid out.
+
+Nothing here depends on batch size or symbolic extents; `binding.py` adds those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cnncc.graph.ir import Graph
+from cnncc.graph.sources import Constant, Input, Parameter
+from cnncc.loops.build import NestBuilder, parallel
+from cnncc.loops.ir import Nest, Var
+from cnncc.ops.base import Op, axis_names
+from cnncc.passes.fuse import Fused
+from cnncc.passes.lower import Kernel
+from cnncc.passes.plan import Life, lives
+from cnncc.targets.cpu.border import border_text
+from cnncc.targets.cpu.compiled import CompiledFunction
+from cnncc.targets.cpu.emit import Emitted, Memory, emit
+from cnncc.targets.cpu.entry import Call, Slot, entry_text
+from cnncc.targets.cpu.halo import Border, borders
+from cnncc.targets.cpu.layout import innermost_axis
+from cnncc.targets.load import load_module, module_name
+from cnncc.tensor import DType, TensorType
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of the job table, before its extents are known.
+
+    space: `outside` (an array of the caller, row-major), `store` (parameters and prepared values), `constant`, or `arena`.
+    """
+
+    name: str
+    type: TensorType
+    space: str
+    innermost: int | None = None
+    border: Border | None = None
+    alias: str = ""  # shares the memory of this tensor (an update in place)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of an entry: a kernel with its tensors, or the border of one tensor."""
+
+    phase: int
+    tensors: tuple[str, ...]
+    emitted: Emitted | None  # None: a border fill
+    nest: Nest | None
+    text: str
+    comment: tuple[str, ...]
+    kernel: Kernel | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that is compiled once per network."""
+
+    graph: Graph
+    dtype: DType
+    lanes: int
+    tensors: Mapping[str, Tensor]
+    steps: tuple[Step, ...]
+    entries: Mapping[int, CompiledFunction]  # by phase
+    entry_texts: Mapping[int, str]
+    lives: Mapping[str, Life]
+    inputs: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
+    first_steps: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def slots(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.tensors)}
+
+
+PREPARE = -1  # the phase of what depends on parameters only: run after they change
+
+
+def compile_program(fused: Fused, *, dtype: DType, lanes: int, phases: Mapping[str, int]) -> Program:
+    """Emit and compile every kernel of a fused graph.
+
+    `phases`: the phase of each node (0 when missing). Phases run in order, each by its own entry.
+    """
+    return _Compiler(fused, dtype, lanes, phases).program()
+
+
+class _Compiler:
+    def __init__(self, fused: Fused, dtype: DType, lanes: int, phases: Mapping[str, int]) -> None:
+        self.fused, self.graph, self.dtype, self.lanes, self.phases = fused, fused.graph, dtype, lanes, phases
+        self.tensors: dict[str, Tensor] = {}
+        self.last_phase = max([0, *phases.values()])
+
+    def program(self) -> Program:
+        kernels = self._with_copies()
+        self._declare(kernels)
+        steps: list[Step] = []
+        for phase, kernel in kernels:
+            steps += self._steps(phase, kernel)
+        steps.sort(key=lambda s: s.phase)  # stable: kernels keep their order inside a phase
+        for text in dict.fromkeys(s.text for s in steps):
+            load_module(text, kind="kernel")
+        texts = {phase: self._entry(steps, phase) for phase in sorted({s.phase for s in steps})}
+        entries = {phase: load_module(text, kind="entry").run for phase, text in texts.items()}
+        arena = [n for n, t in self.tensors.items() if t.space != "arena"]
+        results = {f"out:{name}" for name, _ in self.graph.outputs}
+        touched = [_Touch(s.tensors) for s in steps]
+        return Program(
+            self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), entries, texts,
+            lives(touched, arena, results),  # type: ignore[arg-type]
+            tuple(n.name for n in self.graph.of("input")),
+            self.graph.outputs,
+        )  # fmt: skip
+
+    # --- tensors ---
+
+    def _with_copies(self) -> list[tuple[int, Kernel]]:
+        """The kernels with their phases, and copies between the caller's arrays and channels-last tensors."""
+        kernels: list[tuple[int, Kernel]] = []
+        for node in self.graph.of("input"):
+            if _copied(node.type):
+                kernels.append((0, _copy(f"in:{node.name}", node.name, node.type)))
+        kernels += [(self.phases.get(k.sink.name, 0), k) for k in self.fused.kernels]
+        for public, name in self.graph.outputs:
+            phase = max(self.phases.get(name, 0), 0)
+            kernels.append((phase, _copy(name, f"out:{public}", self.graph[name].type)))
+        return kernels
+
+    def _declare(self, kernels: Sequence[tuple[int, Kernel]]) -> None:
+        wanted: dict[str, Border | None] = {}
+        for _, kernel in kernels:
+            found = borders(kernel.nest)
+            for buffer, tensor in zip(kernel.nest.buffers, kernel.tensors, strict=True):
+                if buffer.name in found:
+                    known = wanted.get(tensor)
+                    new = found[buffer.name]
+                    wanted[tensor] = known.joined(new) if known and known.fill == new.fill else known or new
+        updated = {new: old for old, new in self.graph.updates}
+        for _, kernel in kernels:
+            for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
+                if name not in self.tensors:
+                    self.tensors[name] = self._tensor(name, buffer.dtype, wanted.get(name), updated)
+
+    def _tensor(self, name: str, dtype: DType, border: Border | None, updated: Mapping[str, str]) -> Tensor:
+        if name.startswith("out:"):
+            node = self.graph[dict(self.graph.outputs)[name[4:]]]
+            return Tensor(name, node.type, "outside", node.type.axes - 1)
+        if name.startswith("in:"):
+            node = self.graph[name[3:]]
+            return Tensor(name, node.type, "outside", node.type.axes - 1)
+        node = self.graph[name]
+        match node.op:
+            case Input():
+                if _copied(node.type):
+                    return Tensor(name, node.type, "arena", 1, border)
+                return Tensor(name, node.type, "outside", node.type.axes - 1)
+            case Parameter():
+                return Tensor(name, node.type, "store", innermost_axis(node.type, None))
+            case Constant():
+                return Tensor(name, node.type, "constant", innermost_axis(node.type, None), border)
+        assert isinstance(node.op, Op)
+        inner = innermost_axis(node.type, node.op.innermost)
+        if name in updated:
+            return Tensor(name, node.type, "store", inner, alias=updated[name])
+        if self.phases.get(name, 0) == PREPARE:
+            return Tensor(name, node.type, "store", inner)
+        return Tensor(name, node.type, "arena", inner, border)
+
+    # --- steps ---
+
+    def _steps(self, phase: int, kernel: Kernel) -> list[Step]:
+        nest = kernel.nest
+        tensors = dict(zip((b.name for b in nest.buffers), kernel.tensors, strict=True))
+        own = borders(nest)
+        haloed = {b for b, border in own.items() if self._covers(self.tensors[tensors[b]], border)}
+        padded = {b for b, t in tensors.items() if not self.tensors[t].type.batched}
+        inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
+        emitted = emit(nest, Memory(inner, frozenset(haloed), frozenset(padded)), self.dtype, self.lanes)
+        steps = []
+        for name in kernel.writes:
+            tensor = self.tensors[name]
+            if tensor.border and any(sum(pair) for pair in tensor.border.halo):
+                text = border_text(tensor.type.dtype.value, tensor.border.fill)
+                comment = (f"border of {name}: {tensor.border.fill}",)
+                steps.append(Step(phase, (name,), None, None, text, comment))
+        steps.append(Step(phase, kernel.tensors, emitted, nest, emitted.text, self._comment(kernel), kernel))
+        return steps
+
+    def _covers(self, tensor: Tensor, wanted: Border) -> bool:
+        return tensor.border is not None and tensor.border.fill == wanted.fill
+
+    def _comment(self, kernel: Kernel) -> tuple[str, ...]:
+        if not kernel.nodes:
+            return (f"{kernel.tensors[0]} -> {kernel.tensors[1]}: layout",)
+        lines = []
+        for n in kernel.nodes:
+            span = n.origin.span
+            where = f"  [{span.file}:{span.line}]" if span else ""
+            lines.append(f"{n.name} = {n.op.name}({', '.join(n.inputs)}) : {n.type}{where}")
+        return tuple(lines)
+
+    def _entry(self, steps: Sequence[Step], phase: int) -> str:
+        numbers = {name: i for i, name in enumerate(self.tensors)}
+        slots = [Slot(t.name, t.type, t.space) for t in self.tensors.values()]
+        calls, first = [], 0
+        for step in steps:
+            count = len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
+            if step.phase == phase:
+                name = module_name(step.text, kind="kernel")
+                calls.append(Call(name, tuple(numbers[t] for t in step.tensors), first, step.comment))
+            first += count
+        return entry_text(f"{self.graph.name}, phase {phase}.", slots, calls)
+
+
+BORDER_INTEGERS = 10
+
+
+@dataclass(frozen=True)
+class _Touch:
+    tensors: tuple[str, ...]
+
+
+def _copied(t: TensorType) -> bool:
+    """Whether an input is brought into channels-last memory first."""
+    return t.batched and len(t.shape) > 1 and t.dtype in (DType.F32, DType.F64, DType.U8)
+
+
+def _copy(source: str, target: str, t: TensorType) -> Kernel:
+    """A kernel that copies element by element; the layouts on both sides do the rest."""
+    n = NestBuilder()
+    axes = axis_names(t)
+    x, y = n.input("x", t, " ".join(axes)), n.output("y", t, " ".join(axes))
+    index = tuple(Var(f"i_{a}") for a in axes)
+    extents = n.buffers[-1].extents
+    nest = n.nest(parallel([(v.name, e) for v, e in zip(index, extents, strict=True)], y.store(index, x[index])))
+    return Kernel((), nest, (source, target))

@@ -1,0 +1,135 @@
+"""Which loop of a nest goes into the lanes, which into registers, and in what order the rest runs.
+
+Every kernel writes independent elements, so any of its parallel axes may be unrolled or put into lanes. The lanes
+go along the axis that runs fastest in the memory of the output (channels, or a weight's output channels). A kernel with a
+reduction also gets a register tile: `width` positions of a second axis by `vectors` vectors, chosen so that each
+weight vector is loaded once for all positions and each input once for all vectors; 24 to 28 accumulators hide the
+latency of the FMA units, 30 vectors are the most that stay in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cnncc.loops.ir import For, Index, Int, Kind, Load, Nest, Size, Store, Var, statements, subindices
+from cnncc.loops.transform import parallel_loops
+from cnncc.loops.walk import values
+from cnncc.tensor import Extent
+
+ACCUMULATORS = 28
+WIDTHS = (14, 8, 7, 6, 4, 3, 2)  # tiles that were measured; 12 and 16 make LLVM spill
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """lanes == 1 is the scalar schedule, which every nest has."""
+
+    lanes: int
+    vector: str  # the parallel variable in the lanes
+    vectors: int  # vectors per block
+    tile: str  # the parallel variable in registers, "" for none
+    width: int  # positions per tile
+    rows: tuple[str, ...]  # the other parallel variables, outermost first
+    blocked: bool  # blocks of lanes outermost (weights stay in cache) or innermost (streams)
+    whole_blocks: bool  # the lane axis is a multiple of a block: no tail code
+    whole_tiles: bool  # the tile axis is a multiple of the width: no remainder code
+    only_tail: bool  # the lane axis is shorter than a block
+
+    @property
+    def block(self) -> int:
+        return self.lanes * self.vectors
+
+
+def block_lanes(extent: Extent, lanes: int) -> int:
+    """Lanes per block for an axis in the lanes; all tensors that share the axis must agree, so it depends on nothing else."""
+    if not isinstance(extent, int):
+        return 2 * lanes
+    if extent <= lanes:
+        return lanes
+    return 3 * lanes if extent % (3 * lanes) == 0 and extent % (2 * lanes) else 2 * lanes
+
+
+def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
+    """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in memory."""
+    loops, body = parallel_loops(nest)
+    vector = _lane_variable(nest, loops, innermost)
+    reduces = any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body))
+    extent = _value(loops[vector], nest) if vector else 1
+    block = block_lanes(extent, lanes) if reduces else lanes
+    others = [v for v in loops if v != vector]
+    tile = _tile_variable(nest, loops, vector, others) if reduces and lanes > 1 else ""
+    vectors = block // lanes
+    width = _width(_value(loops[tile], nest), vectors) if tile else 1
+    if width == 1:
+        tile = ""
+    tile_extent = _value(loops[tile], nest) if tile else 1
+    return Schedule(
+        lanes, vector, vectors, tile, width,
+        rows=tuple(_row_order(v for v in others if v != tile)),
+        blocked=reduces,
+        whole_blocks=isinstance(extent, int) and extent % block == 0,
+        whole_tiles=isinstance(tile_extent, int) and tile_extent % width == 0,
+        only_tail=isinstance(extent, int) and extent < block,
+    )  # fmt: skip
+
+
+def _value(extent: Index, nest: Nest) -> Extent:
+    match extent:
+        case Int(n):
+            return n
+        case Size(name):
+            return nest.sizes[name]
+        case _:
+            return 0
+
+
+def _outputs(nest: Nest) -> list[Store]:
+    return [s for s in statements(nest.body) if isinstance(s, Store)]
+
+
+def _lane_variable(nest: Nest, loops: Mapping[str, Index], innermost: Mapping[str, int]) -> str:
+    """The variable that moves through the last store's fastest axis."""
+    store = _outputs(nest)[-1]
+    index = store.index[innermost[store.buffer]]
+    found = [i.name for i in subindices(index) if isinstance(i, Var) and i.name in loops]
+    return found[-1] if found else (list(loops)[-1] if loops else "")
+
+
+def _row_order(variables: object) -> list[str]:
+    """Samples, then space, then the rest: neighbouring rows share input."""
+    return sorted(variables, key=lambda v: (v != "i_n", not v.startswith("i_s"), v))  # type: ignore[call-overload,no-any-return]
+
+
+def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: list[str]) -> str:
+    """The axis whose positions share the loads that run along the lanes: the widest last one of those that do."""
+    _, body = parallel_loops(nest)
+    shared = [v for v in values(body) if isinstance(v, Load) and _uses(v, vector)]
+    fit = [o for o in others if any(not _uses(v, o) for v in shared) and any(_uses(v, o) for v in values(body))]
+    if not fit:
+        return ""
+
+    def rank(name: str) -> tuple[bool, int, int]:
+        extent = _value(loops[name], nest)
+        wide = not isinstance(extent, int) or extent >= 4
+        return wide, name.startswith("i_s"), others.index(name)
+
+    return max(fit, key=rank)
+
+
+def _uses(v: object, var: str) -> bool:
+    if not isinstance(v, Load):
+        return False
+    return any(Var(var) in set(subindices(i)) for i in v.index)
+
+
+def _width(extent: Extent, vectors: int) -> int:
+    """The measured width that leaves the least to the remainder, the largest first."""
+    allowed = [w for w in WIDTHS if w * vectors <= ACCUMULATORS]
+    if not isinstance(extent, int):
+        return allowed[0]
+    fitting = [w for w in allowed if w <= extent]
+    if not fitting:
+        return 1
+    whole = [w for w in fitting if extent % w == 0 and w >= 4]
+    return whole[0] if whole else fitting[0]

@@ -1,0 +1,1 @@
+"""The interpreter as a target: runs the kernels' loop nests as they are defined."""
