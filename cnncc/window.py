@@ -22,7 +22,7 @@ def position(o: Any, k: Any, stride: Any, dilation: Any, lo: Any) -> Any:
 
 
 def reach(i: Any, k: Any, dilation: Any, lo: Any) -> Any:
-    """The relation solved for o * stride: the output whose tap k touches input i, if there is one."""
+    """The relation solved for o * stride: the output whose tap k touches input i, if any."""
     return i + lo + k * dilation * -1
 
 
@@ -30,8 +30,9 @@ def reach(i: Any, k: Any, dilation: Any, lo: Any) -> Any:
 class Axis:
     """One spatial axis of a window: `size` taps, with stride, dilation and padding (lo, hi).
 
-    `fit` says what happens when the stride does not divide: `exact` is an error reported by the shape rule, `floor`
-    drops the remainder, `partial` keeps one last incomplete window that starts inside the input or its lower padding.
+    `fit` says what happens when the stride does not divide: `exact` is an error reported by the
+    shape rule, `floor` drops the remainder, `partial` keeps one last incomplete window that starts
+    inside the input or its lower padding.
     """
 
     size: int
@@ -47,7 +48,7 @@ class Axis:
         return self.dilation * (self.size - 1) + 1
 
     def slack(self, n: Extent) -> Extent:
-        """How far the first window can move: n + lo + hi - span. Negative: the window is larger than the input."""
+        """How far the first window can move; negative where the window is larger than the input."""
         return n + (self.lo + self.hi - self.span)
 
     def out(self, n: Extent) -> Extent:
@@ -61,7 +62,7 @@ class Axis:
         return out
 
     def input(self, o: Any, k: Any) -> Any:
-        """The input position under output o and tap k, ints or NumPy arrays (may lie in the padding)."""
+        """The input position under output o and tap k, ints or arrays; may lie in the padding."""
         return position(o, k, self.stride, self.dilation, self.lo)
 
     def taps(self, o: int, n: int) -> list[tuple[int, int]]:
@@ -70,7 +71,7 @@ class Axis:
         return [(k, i) for k, i in pairs if 0 <= i < n]
 
     def counted(self, o: int, n: int) -> int:
-        """Taps of output o inside input plus padding: the divisor of an average that counts padding."""
+        """Taps of output o inside input and padding: the divisor of an average with padding."""
         return sum(-self.lo <= self.input(o, k) < n + self.hi for k in range(self.size))
 
     @property
@@ -93,9 +94,10 @@ Window = tuple[Axis, ...]
 def same_pads(
     n: Extent, size: int, stride: int, dilation: int, *, lower: bool
 ) -> tuple[int, int] | None:
-    """Padding that makes the output ceil(n / stride); the odd element goes to the end (start when `lower`).
+    """Padding that makes the output ceil(n / stride).
 
-    None when it depends on a symbolic extent (stride above 1 on a symbol).
+    The odd element goes to the end (to the start when `lower`). None when it depends on a symbolic
+    extent (stride above 1 on a symbol).
     """
     span = dilation * (size - 1) + 1
     if stride == 1:
@@ -109,13 +111,13 @@ def same_pads(
 
 
 def solve_pads(n: int, size: int, stride: int, dilation: int, out: int) -> tuple[int, int] | None:
-    """Non-negative padding, as even as possible, for which exactly `out` windows fit; None when there is none."""
+    """The most even padding for which exactly `out` windows fit; None when there is none."""
     total = (out - 1) * stride + dilation * (size - 1) + 1 - n
     return None if total < 0 else (total // 2, total - total // 2)
 
 
 def transposed_out(n: Extent, axis: Axis) -> Extent:
-    """The smallest extent whose window relation with `axis` has n outputs (the default of a transposed conv)."""
+    """The smallest extent over which `axis` has n outputs: the default of a transposed conv."""
     return (n - 1) * axis.stride + (axis.span - axis.lo - axis.hi)
 
 

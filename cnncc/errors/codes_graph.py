@@ -33,7 +33,7 @@ SHAPES: dict[str, Explanation] = {
     "E0203": _entry(
         "a wrong number of axes",
         "A size, stride, dilation or padding has one value for all spatial axes or one for each, "
-        "and an operator for images takes 1, 2 or 3 spatial axes behind the channels. The batch "
+        "and an operator for images takes 1, 2 or 3 spatial axes after the channels. The batch "
         "axis is never written.",
         "y = x -> conv(4, 3x3x3)",
         "y = x -> conv(4, 3x3)",
@@ -192,7 +192,7 @@ NAMES: dict[str, Explanation] = {
     ),
     "E0311": Explanation(
         "no such net",
-        "A file may hold several nets: the last one is compiled, or the one named behind a colon. "
+        "A file may hold several nets: the last one is compiled, or the one named after a colon. "
         "A file with blocks only is a library to be imported.",
         "cnncc check nets.cnn:lenett",
         "cnncc check nets.cnn:lenet",

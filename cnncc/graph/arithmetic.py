@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from cnncc.graph.limits import INTEGER
+from cnncc.graph.limits import EXTENT_SIZE, INTEGER, extent_size
 from cnncc.graph.values import Value, is_number, kind, show
 from cnncc.syntax.tree import BinaryOperator
 from cnncc.tensor import Poly, symbols
@@ -150,7 +150,7 @@ def _bounded(value: Any) -> Any:
     if isinstance(value, int) and abs(value) >= INTEGER:
         raise Impossible("E0125", f"a whole number lies below 2^63, but this one is {value}")
     if isinstance(value, Poly) and (
-        len(value.terms) > 32 or any(abs(c) >= INTEGER or len(m) > 8 for m, c in value.terms)
+        extent_size(value) > EXTENT_SIZE or any(abs(c) >= INTEGER for _, c in value.terms)
     ):
-        raise Impossible("E0125", "the expression in the extents becomes too large")
+        raise Impossible("E0125", "the formula of an extent becomes too large")
     return value

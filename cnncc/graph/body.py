@@ -6,30 +6,24 @@ nothing of the net that uses it but its parameters and the net's defaults.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, assert_never
 
 from cnncc.errors import Span, did_you_mean
 from cnncc.graph import limits
 from cnncc.graph.calls import Binder, Given, evaluated
-from cnncc.graph.evaluate import Evaluator
 from cnncc.graph.imports import Unit
-from cnncc.graph.ir import Node, Origin
+from cnncc.graph.ir import Node
 from cnncc.graph.layer import ArgumentError, Weights, Word, convert, describe
 from cnncc.graph.module import Expectation, Requirement
-from cnncc.graph.naming import Group
 from cnncc.graph.queries import QUERIES, Query
 from cnncc.graph.session import Session
-from cnncc.graph.sources import Constant
+from cnncc.graph.tensor_arithmetic import TensorArithmetic
 from cnncc.graph.values import POISON, Value, contains_tensor, is_poisoned, kind, show
 from cnncc.syntax import tree as t
-from cnncc.tensor import DType, Extent, TensorType
-
-OPERATORS = {"+": "add", "-": "sub", "*": "mul"}
-"""Layers behind the signs between two tensors."""
+from cnncc.tensor import Extent, TensorType
 
 
-class Body(Evaluator):
+class Body(TensorArithmetic):
     """One body being read."""
 
     def __init__(
@@ -40,27 +34,25 @@ class Body(Evaluator):
         prefix: str = "",
         defaults: dict[str, Given] | None = None,
     ) -> None:
-        super().__init__(session.faults, scope, session.words)
-        self.session = session
+        super().__init__(session, scope, prefix)
         self.unit = unit
         self.names = scope  # the same dictionary, which statements add to
-        self.prefix = prefix
         self.defaults = dict(defaults or {})
         self.layers: dict[str, tuple[str, ...]] = {}
         self.expectations: list[Expectation] = []
         self.requirements: list[Requirement] = []
         self.nofuse: list[str] = []
-        self._group: Group | None = None
 
     # --- statements ---
 
     def run(self, statements: Sequence[t.Statement]) -> Value:
         """Read statements in order; the value of `return`, POISON where there is none."""
         for statement in statements:
-            with self.faults.within(statement.span):
-                if isinstance(statement, t.Return):
-                    return self.unnamed(statement.value)
-                self.statement(statement)
+            if isinstance(statement, t.Return):
+                return self.unnamed(statement.value)
+            self.faults.enter(statement.span)
+            self.statement(statement)
+            self.faults.leave()
         return POISON
 
     def statement(self, s: t.Statement) -> None:
@@ -90,16 +82,6 @@ class Body(Evaluator):
                 raise AssertionError(f"{type(s).__name__} is not for this body")
             case _:
                 assert_never(s)
-
-    @contextmanager
-    def group(self, name: str | None) -> Iterator[Group]:
-        """Within the layers of one statement."""
-        outer = self._group
-        self._group = self.session.naming.open(self.prefix, name)
-        try:
-            yield self._group
-        finally:
-            self._group = outer
 
     def named(self, name: str, e: t.Expr) -> Value:
         """The value of an expression whose main layer is called `name`."""
@@ -137,7 +119,7 @@ class Body(Evaluator):
                 helps=[f"did you mean `{n}`?" for n in close],
             )
         elif not is_poisoned(value) and not any(_fits(value, a.annotation) for a in takers):
-            wanted = " or ".join(dict.fromkeys(describe(a.annotation) for a in takers))
+            wanted = max((describe(a.annotation) for a in takers), key=len)
             self.faults.error(
                 "E0304", f"`{s.name}` must be {wanted}, but got {show(value)}", s.value.span
             )
@@ -229,6 +211,7 @@ class Body(Evaluator):
             tuple(value for value, _ in positional),
             tuple((a.name or "", value) for a, value in named),
         )
+        self.faults.spend(word, call.span)
         allowed = as_word or call.name in self.words
         if piped is None and allowed and not contains_tensor(word):
             return POISON if is_poisoned(word) else word
@@ -308,77 +291,6 @@ class Body(Evaluator):
 
     def declare_symbol(self, name: str, extent: Extent) -> None:
         self.names[name] = extent
-
-    # --- signs between tensors ---
-
-    def is_tensor(self, value: Value) -> bool:
-        return isinstance(value, Node)
-
-    def between_tensors(self, e: t.Binary | t.Unary, operands: tuple[Value, ...]) -> Value:
-        if isinstance(e, t.Unary):
-            return self._times(e, operands[0], -1.0)
-        left, right = operands
-        if isinstance(left, Node) and isinstance(right, Node):
-            if e.operator in OPERATORS:
-                return self._sign(OPERATORS[e.operator], e, left, right)
-        elif isinstance(left, Node) and isinstance(right, int | float):
-            match e.operator:
-                case "+" | "*":
-                    return self._sign(OPERATORS[e.operator], e, left, self._number(e, right))
-                case "-":
-                    return self._sign("sub", e, left, self._number(e, right))
-                case "/" if right != 0:
-                    return self._times(e, left, 1 / right)
-        elif isinstance(right, Node) and isinstance(left, int | float):
-            match e.operator:
-                case "+" | "*":
-                    return self._sign(OPERATORS[e.operator], e, right, self._number(e, left))
-                case "-":
-                    return self._sign("sub", e, self._number(e, left), right)
-        return self.faults.error(
-            "E0308",
-            f"`{e.operator}` cannot stand between {show(left)} and {show(right)}",
-            e.operator_span if e.operator_span.known else e.span,
-            helps=(
-                "between tensors there are `+`, `-` and `*`; a tensor can be divided by a number",
-            ),
-        )
-
-    def _times(self, e: t.Binary | t.Unary, x: Value, factor: float) -> Value:
-        assert isinstance(x, Node)
-        return self._sign("mul", e, x, self._number(e, factor))
-
-    def _number(self, e: t.Binary | t.Unary, number: float) -> Node:
-        """A number as an operand: one element, the same for every sample."""
-        type = TensorType(DType.F32, (1,), batched=False)
-        return self.constant(float(number), type, e.span, "number")
-
-    def _sign(self, name: str, e: t.Binary | t.Unary, left: Node, right: Node) -> Value:
-        layer = self.session.layers.get(name)
-        if layer is None:
-            return self.faults.error("E0308", f"there is no operator `{name}`", e.span)
-        return self.session.run(
-            layer,
-            (left, right),
-            {},
-            self._group_of_layer(),
-            e.span,
-            spans={},
-            options={},
-            head=e.operator_span if isinstance(e, t.Binary) and e.operator_span.known else e.span,
-        )
-
-    def constant(self, number: float, type: TensorType, span: Span, name: str) -> Node:
-        """A tensor that has one value everywhere. Raises SpecError beyond the limits."""
-        self.session.count_layer(span)
-        member = self.session.naming.member(self._group_of_layer(), name)
-        return self.session.builder.add(
-            Constant(type, number), name=member.name, origin=Origin(span, member.name)
-        )
-
-    def _group_of_layer(self) -> Group:
-        assert self._group is not None, "layers are made inside of statements"
-        return self._group
 
 
 def assigned(body: Sequence[t.Statement]) -> Iterator[str]:

@@ -6,12 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from cnncc.errors import Span, did_you_mean
 from cnncc.graph.faults import Faults
 from cnncc.graph.ir import Node
-from cnncc.graph.layer import Argument, ArgumentError, Layer, Word, convert, describe
+from cnncc.graph.layer import (
+    Argument,
+    ArgumentError,
+    Init,
+    Layer,
+    Pad,
+    Weights,
+    Word,
+    convert,
+    describe,
+)
 from cnncc.graph.values import Value, contains_tensor, is_poisoned, kind, show
 from cnncc.syntax import tree as t
 
@@ -49,6 +59,9 @@ class Binder:
     ) -> Bound | None:
         """Operands and arguments of a layer; None after a report."""
         takes = len(positional) if layer.tensors is None else layer.tensors
+        if takes and not any(_may_be_tensor(value) for value, _ in positional):
+            self._no_tensor(layer)
+            return None
         tensors = [self._tensor(layer, value, span) for value, span in positional[:takes]]
         fine = self._enough_tensors(layer, len(tensors)) and None not in tensors
         by_position = [a for a in layer.arguments if a.positional]
@@ -121,7 +134,9 @@ class Binder:
                 f"`{self.call.name}` has no argument `{argument.name}`",
                 span,
                 label="unknown argument",
-                helps=[f"did you mean `{n}`?" for n in close] or [takes],
+                helps=_familiar(argument.name, names)
+                or [f"did you mean `{n}`?" for n in close]
+                or [takes],
             )
             return False
         if argument.name in given:
@@ -146,20 +161,30 @@ class Binder:
         if isinstance(extra[0], Node):
             message = f"`{layer.name}` takes {_tensors(layer.tensors)}, but got more"
         else:
-            message = f"`{layer.name}` takes at most {most} arguments by position, but got more"
+            arguments = most - (layer.tensors or 0)
+            count = (
+                f"at most {arguments} argument{'s' * (arguments != 1)}"
+                if arguments
+                else "no arguments"
+            )
+            message = f"`{layer.name}` takes {count} by position, but got more"
         keywords = [a.name for a in layer.arguments if not a.positional]
         helps = [f"give it by name: {', '.join(f'`{n} = `' for n in keywords)}"]
         self.faults.error("E0306", message, extra[1], helps=helps if keywords else ())
 
-    def _enough_tensors(self, layer: Layer, count: int) -> bool:
-        least = 1 if layer.tensors is None else layer.tensors
-        if count >= least:
-            return True
+    def _no_tensor(self, layer: Layer) -> None:
         self.faults.error(
             "E0306",
-            f"`{layer.name}` takes {_tensors(layer.tensors)}, but got {count or 'none'}",
+            f"`{layer.name}` takes {_tensors(layer.tensors)}, but got none",
             self.head,
-            helps=[f"lead one in with an arrow: `x -> {layer.name}(...)`"] if count == 0 else (),
+            helps=(f"lead one in with an arrow: `x -> {layer.name}(...)`",),
+        )
+
+    def _enough_tensors(self, layer: Layer, count: int) -> bool:
+        if layer.tensors is None or count >= layer.tensors:
+            return True
+        self.faults.error(
+            "E0306", f"`{layer.name}` takes {_tensors(layer.tensors)}, but got {count}", self.head
         )
         return False
 
@@ -171,10 +196,9 @@ class Binder:
         elif not is_poisoned(value):
             self.faults.error(
                 "E0308",
-                f"`{layer.name}` takes {_tensors(layer.tensors)} first, but this is "
+                f"`{layer.name}` takes {_tensors(layer.tensors)}, but this is "
                 f"{show(value)}, {kind(value)}",
                 span,
-                helps=[f"lead the tensor in with an arrow: `x -> {layer.name}(...)`"],
             )
         return None
 
@@ -190,6 +214,9 @@ class Binder:
         try:
             arguments[argument.name] = convert(value, argument.annotation, argument.name)
         except ArgumentError as refused:
+            if isinstance(value, Word) and not _takes_words(argument.annotation):
+                self.unknown_word(value, span)
+                return False
             wanted = describe(argument.annotation)
             close = did_you_mean(value.name, _words(wanted)) if isinstance(value, Word) else []
             self.faults.error(
@@ -200,6 +227,41 @@ class Binder:
             )
             return False
         return True
+
+
+ELSEWHERE = {
+    "padding": "pad",
+    "strides": "stride",
+    "dilations": "dilation",
+    "dilation_rate": "dilation",
+    "kernel_size": "size",
+    "kernel": "size",
+    "pool_size": "size",
+    "out_channels": "out",
+    "out_features": "out",
+    "filters": "out",
+    "units": "out",
+    "use_bias": "bias = tied | none",
+    "groups": "connect = groups(n)",
+    "group": "connect = groups(n)",
+    "ceil_mode": "fit = partial",
+    "negative_slope": "slope",
+    "num_groups": "groups",
+    "padding_mode": "pad = replicate(n), reflect(n) or circular(n)",
+    "num_embeddings": "vocabulary",
+    "embedding_dim": "width",
+    "scale_factor": "factor",
+}
+"""What PyTorch, Keras and ONNX call an argument, and what it is here."""
+
+
+def _familiar(name: str, names: Iterable[str]) -> list[str]:
+    here = ELSEWHERE.get(name, "")
+    return [f"here it is `{here}`"] if here.partition(" ")[0] in set(names) else []
+
+
+def _may_be_tensor(value: Value) -> bool:
+    return isinstance(value, Node | Word) or is_poisoned(value)
 
 
 def evaluated(
@@ -214,6 +276,12 @@ def evaluated(
         else:
             named.append((argument, value(argument.value)))
     return positional, named
+
+
+def _takes_words(annotation: Any) -> bool:
+    if annotation in (Pad, Init, Word, Weights) or get_origin(annotation) is Literal:
+        return True
+    return any(_takes_words(part) for part in get_args(annotation))
 
 
 def _tensors(count: int | None) -> str:

@@ -15,7 +15,7 @@ from cnncc.graph.faults import Faults
 from cnncc.graph.imports import Program
 from cnncc.graph.ir import Graph, Node, Origin, ShapeError
 from cnncc.graph.layer import Layer
-from cnncc.graph.limits import BoundedBuilder
+from cnncc.graph.limits import INTEGER, BoundedBuilder
 from cnncc.graph.module import Expectation, Module, Requirement, Training
 from cnncc.graph.session import Session
 from cnncc.graph.sources import Input
@@ -99,6 +99,12 @@ class NetBody(Body):
                     raise TypeError(
                         f"the net argument {parameter.name} must be a number or a truth value, "
                         f"but got {type(value).__name__}"
+                    )
+                if abs(value) >= INTEGER or value != value:
+                    value = self.faults.error(
+                        "E0125",
+                        f"a number lies below 2^63, but `{parameter.name}` is {value:.6g}",
+                        parameter.span,
                     )
             elif parameter.default is not None:
                 value = self.value(parameter.default)
@@ -224,7 +230,7 @@ class NetBody(Body):
             requirements,
             nodes(tuple(self.nofuse)),
             training,
-            tuple((final(state.name), final(new.name)) for state, new in self.session.state_updates),
+            tuple((final(old.name), final(new.name)) for old, new in self.session.state_updates),
             net.name_span if net.name_span.known else net.span,
         )
 

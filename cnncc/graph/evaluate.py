@@ -55,8 +55,10 @@ class Evaluator:
         `as_word`: any name that is no variable stands for itself (the argument it is for decides
         whether it makes sense). Otherwise only the known `words` do.
         """
-        with self.faults.within(e.span):
-            return self._value(e, as_word)
+        self.faults.enter(e.span)
+        result = self._value(e, as_word)
+        self.faults.leave()
+        return result
 
     def _value(self, e: t.Expr, as_word: bool) -> Value:
         match e:
@@ -67,9 +69,13 @@ class Evaluator:
             case t.Name():
                 return self._name(e, as_word)
             case t.Tuple():
-                return tuple(self.value(element, as_word) for element in e.elements)
+                elements = tuple(self.value(element, as_word) for element in e.elements)
+                self.faults.spend(elements, e.span)
+                return elements
             case t.List():
-                return [self.value(element, as_word) for element in e.elements]
+                elements = tuple(self.value(element, as_word) for element in e.elements)
+                self.faults.spend(elements, e.span)
+                return list(elements)
             case t.Call():
                 return self.call(e, None, as_word)
             case t.Pipeline():
@@ -103,8 +109,9 @@ class Evaluator:
     def _pipeline(self, e: t.Pipeline) -> Value:
         value, span = self.value(e.head), e.head.span
         for stage in e.stages:
-            with self.faults.within(stage.span):
-                value = self.call(stage, (value, span), False)
+            self.faults.enter(stage.span)
+            value = self.call(stage, (value, span), False)
+            self.faults.leave()
             span = span.to(stage.span)
         return value
 

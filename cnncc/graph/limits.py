@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnncc.graph.ir import Builder, Node, Operator, Origin, ShapeError
-from cnncc.tensor import TensorType, product
+from cnncc.tensor import Extent, Symbol, TensorType, product
 
 LAYERS = 10_000
 """Layers of a network after blocks and repeats are expanded."""
@@ -18,14 +18,20 @@ NODES = 16 * LAYERS
 REPEAT = LAYERS
 """Times that a `repeat` may run its body."""
 
-STEPS = 400_000
+STEPS = 200_000
 """Expressions that are evaluated while a network is built."""
 
 DEPTH = 150
 """Expressions inside expressions; a block that uses a block counts as ten."""
 
+VALUE_DEPTH = 16
+"""Tuples, lists and words with arguments inside each other."""
+
 INTEGER = 1 << 63
 """Bound on the absolute value of every compile-time integer."""
+
+EXTENT_SIZE = 96
+"""Symbols, numbers and divisions in an extent that is not known yet."""
 
 EXTENT = (1 << 31) - 1
 """The largest extent of one axis."""
@@ -40,20 +46,39 @@ FILES = 100
 """Files of one program."""
 
 
+def extent_size(extent: Extent) -> int:
+    """Symbols, numbers and divisions in an extent; what is made of extents within the limit is
+    small enough to be counted."""
+    if isinstance(extent, int):
+        return 1
+    size = 0
+    for monomial, _ in extent.terms:
+        size += 1
+        for atom in monomial:
+            size += 1 if isinstance(atom, Symbol) else 1 + extent_size(atom.numerator)
+    return size
+
+
 def check_type(type: TensorType, what: str) -> None:
     """Raise ShapeError unless known extents are in 1..EXTENT and elements at most ELEMENTS."""
     for extent in type.shape:
+        if extent_size(extent) > EXTENT_SIZE:
+            raise ShapeError(
+                "E0125",
+                f"the formula of an extent of {what} becomes too large",
+                fixes=["give the input fixed extents"],
+            )
         if isinstance(extent, int) and not 1 <= extent <= EXTENT:
             raise ShapeError(
                 "E0126",
-                f"{what} would have the shape {type}, but an extent lies between 1 and {EXTENT}",
+                f"an extent lies between 1 and {EXTENT:_}, but {what} would be {type}",
             )
     elements = product(e for e in type.shape if isinstance(e, int))
     assert isinstance(elements, int)
     if elements > ELEMENTS:
         raise ShapeError(
             "E0127",
-            f"{what} would have the shape {type}, but a tensor has at most 2^39 elements",
+            f"a tensor has at most 2^39 elements, but {what} would be {type}",
             arithmetic=[" * ".join(str(e) for e in type.shape) + f" = {elements}"],
         )
 

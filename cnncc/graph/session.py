@@ -70,9 +70,7 @@ class Session:
         `call` is the whole call in the text, `head` its name, `spans` where its arguments stand.
         """
         self.count_layer(head)
-        member = self.naming.member(
-            group, layer.name, passing=layer.category == "regularisation"
-        )
+        member = self.naming.member(group, layer.name, passing=layer.category == "regularisation")
         self.open_members.append(member)
         fit: Fit = options.get("fit", "exact")
         builder = LayerBuilder(
@@ -156,9 +154,10 @@ class Session:
 def origins(tensors: Sequence[Node]) -> list[Note]:
     """Where the operands of a layer come from, with their types."""
     notes = []
-    for node in tensors[:4]:
-        by = f" from `{node.origin.layer}`" if node.origin.layer else ""
-        notes.append(Note(f"the operand is {node.type}{by}", node.origin.span))
+    for number, node in enumerate(tensors[:4], 1):
+        which = "the input" if len(tensors) == 1 else f"input {number}"
+        by = f", from `{node.origin.layer}`" if node.origin.layer else ""
+        notes.append(Note(f"{which} is {node.type}{by}", node.origin.span))
     return notes
 
 

@@ -5,10 +5,11 @@
       %c1.weight = parameter(init=Init(kind='he')) : f32[6, 1, 5, 5] @ c1
       %c1 = conv(window=(Axis(size=5), Axis(size=5))) %image, %c1.weight : f32[*, 6, 28, 28]
       require (H + 1) % 2 == 0 'the windows of s2 fit' @ s2
+      update %s2.running_mean = %s2.next_mean
       return scores = %f7
     }
 
-A line is a node, a condition on symbolic extents, or a result. `@` names the layer that a node
+A line is a node, a condition on symbolic extents, an update of a parameter, or a result. `@` names the layer that a node
 belongs to where that is not the node's own name. What follows ` # ` is a remark: the place in the
 `.cnn` text, which reading does not restore.
 """
@@ -36,6 +37,7 @@ _NODE = re.compile(
     r"^%(?P<name>\S+) = (?P<op>\w+\(.*\))(?P<inputs>(?: %[^\s,]+,?)*) : (?P<type>.+)$"
 )
 _CONDITION = re.compile(r"^require \((?P<extent>.+)\) % (?P<divisor>\d+) == 0 (?P<text>.+)$")
+_UPDATE = re.compile(r"^update %(?P<parameter>\S+) = %(?P<value>\S+)$")
 _RESULT = re.compile(r"^return (?P<public>\S+) = %(?P<node>\S+)$")
 
 
@@ -56,6 +58,7 @@ def print_graph(graph: Graph, *, places: bool = False) -> str:
     for c in graph.conditions:
         text = f"  require ({c.extent}) % {c.divisor} == 0 {print_value(c.text)}"
         lines.append(text + _layer(c.origin, None))
+    lines += [f"  update %{parameter} = %{value}" for parameter, value in graph.updates]
     lines += [f"  return {public} = %{node}" for public, node in graph.outputs]
     return "\n".join([*lines, "}\n"])
 
@@ -78,9 +81,14 @@ def parse_graph(text: str, operators: Mapping[str, type[Operator]]) -> Graph:
     nodes: list[Node] = []
     conditions: list[Condition] = []
     outputs: list[tuple[str, str]] = []
+    updates: list[tuple[str, str]] = []
     for number, line in enumerate(lines[1:-1], 2):
+        line = _without_remark(line).strip()
+        if update := _UPDATE.match(line):
+            updates.append((update["parameter"], update["value"]))
+            continue
         try:
-            match _read_line(_without_remark(line).strip(), table):
+            match _read_line(line, table):
                 case Node() as node:
                     nodes.append(node)
                 case Condition() as condition:
@@ -89,7 +97,7 @@ def parse_graph(text: str, operators: Mapping[str, type[Operator]]) -> Graph:
                     outputs.append(output)
         except TextError as error:
             raise TextError(number, error.message) from None
-    return Graph(head[1], tuple(nodes), tuple(outputs), tuple(conditions))
+    return Graph(head[1], tuple(nodes), tuple(outputs), tuple(conditions), tuple(updates))
 
 
 def _without_remark(line: str) -> str:

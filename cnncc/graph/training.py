@@ -89,8 +89,7 @@ class TrainBody(Body):
         session = self.session
         first, first_condition = len(session.builder.nodes), len(session.conditions)
         for statement in block.body:
-            with self.faults.within(statement.span):
-                self.statement(statement)
+            self.statement(statement)
         loss = self._loss(block)
         optimizer = self._optimizer(block)
         schedule = self._choice("schedule", SCHEDULES, Choice("constant"))
@@ -234,7 +233,7 @@ class TrainBody(Body):
             self.faults.error(
                 "E0602",
                 f"{what} is one of {', '.join(table)}, but got {got}",
-                e.span,
+                e.name_span if isinstance(e, t.Call) and e.name_span.known else e.span,
                 helps=[f"did you mean `{n}`?" for n in close],
             )
             return None

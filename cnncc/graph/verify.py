@@ -13,8 +13,8 @@ def verify(graph: Graph, stage: str = "elaborate") -> TypedGraph:
 
     The rules: names are unique and not empty; a node reads only nodes before it; every operator's
     shape rule, run again, gives the node's type and every known extent is at least 1; outputs exist
-    and have different public names; conditions divide by at least 1. Raises CompilerBug with the
-    stage, the node and the broken rule.
+    and have different public names; an update gives a parameter, once, a value of its type;
+    conditions divide by at least 1. Raises CompilerBug with the stage, the node and the broken rule.
     """
     known: dict[str, Node] = {}
     for node in graph.nodes:
@@ -34,7 +34,22 @@ def verify(graph: Graph, stage: str = "elaborate") -> TypedGraph:
             raise CompilerBug(
                 stage, condition.origin.layer, f"a condition divides by {condition.divisor}"
             )
-    return TypedGraph(graph.name, graph.nodes, graph.outputs, graph.conditions)
+    _check_updates(graph, known, stage)
+    return TypedGraph(graph.name, graph.nodes, graph.outputs, graph.conditions, graph.updates)
+
+
+def _check_updates(graph: Graph, known: dict[str, Node], stage: str) -> None:
+    updated: set[str] = set()
+    for parameter, value in graph.updates:
+        if parameter not in known or value not in known:
+            raise CompilerBug(stage, parameter, f"its update {value} and itself are nodes")
+        if known[parameter].op.name != "parameter" or parameter in updated:
+            raise CompilerBug(stage, parameter, "an update is of a parameter, and the only one")
+        if known[parameter].type != known[value].type:
+            raise CompilerBug(
+                stage, parameter, f"it is {known[parameter].type}, its update {known[value].type}"
+            )
+        updated.add(parameter)
 
 
 def _check_node(node: Node, known: dict[str, Node], stage: str) -> None:

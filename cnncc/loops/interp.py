@@ -35,6 +35,7 @@ from cnncc.loops.ir import (
     subindices,
 )
 from cnncc.loops.lanes import Array, Axis, Float, Lanes, Mask, any_on, bug, largest
+from cnncc.loops.text import print_statement
 from cnncc.tensor import DType
 
 LANES_AT_ONCE = 1 << 16  # larger index spaces are run in pieces, which stay in the cache
@@ -181,7 +182,7 @@ class _Run(Lanes):
     ) -> None:
         array, places, wrong = self.places(buffer, index, mask)
         if wrong is not None and any_on(wrong, mask):
-            raise bug(buffer, f"the index of {s} is out of the range {array.shape}")
+            raise bug(print_statement(s), f"out of the range {array.shape}")
         shape = [1] * self.depth
         for k, axis in enumerate(self.axes):
             shape[k] = axis.lanes
@@ -209,4 +210,4 @@ def _check_distinct(array: Array, places: tuple[Any, ...], s: Statement) -> None
     """No two lanes may write one address."""
     addresses = np.ravel(np.ravel_multi_index(np.broadcast_arrays(*places), array.shape))
     if len(np.unique(addresses)) != len(addresses):
-        raise bug(str(s), "parallel iterations write one address")
+        raise bug(print_statement(s), "parallel iterations write one address")

@@ -44,6 +44,7 @@ from cnncc.loops.ir import (
 )
 from cnncc.loops.primitives import PRIMITIVES
 from cnncc.loops.random import uniform
+from cnncc.loops.text import print_access, print_condition, print_index
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Integer = int | Array  # the same in all lanes, or one per lane
@@ -122,7 +123,7 @@ class Lanes:
             case Fetch(buffer, index):
                 array, places, wrong = self.places(buffer, index, mask)
                 if wrong is not None and any_on(wrong, mask):
-                    raise bug(buffer, f"the index of {i} is out of the range {array.shape}")
+                    raise bug(print_index(i), f"out of the range {array.shape}")
                 number = array[places]
                 return number.astype(np.int64) if number.ndim else int(number)
             case _:
@@ -132,10 +133,10 @@ class Lanes:
         d = self.index(i, mask)
         if isinstance(d, int):
             if d <= 0:
-                raise bug(str(i), "a divisor must be positive")
+                raise bug(print_index(i), "a divisor must be positive")
             return d
         if any_on(d <= 0, mask):
-            raise bug(str(i), "a divisor must be positive")
+            raise bug(print_index(i), "a divisor must be positive")
         return np.maximum(d, 1)
 
     def condition(self, c: Condition, mask: Mask) -> bool | Array:
@@ -152,7 +153,7 @@ class Lanes:
                     case "!=":
                         return a != b
                     case _:
-                        raise bug(str(c), f"no such test: {op}")
+                        raise bug(print_condition(c), f"no such test: {op}")
             case Both(first, second):
                 on, inner = self.narrowed(mask, x := self.condition(first, mask))
                 if not on:  # the second may divide or fetch under the protection of the first
@@ -195,7 +196,7 @@ class Lanes:
                     raise bug(name, "Ref to a local that is not visible")
                 return self.locals[name]
             case Load(buffer, index, outside):
-                return self.load(v, buffer, index, outside, mask)
+                return self.load(buffer, index, outside, mask)
             case AsFloat(i):
                 return np.asarray(self.index(i, mask), np.int64).astype(self.dtype)[()]
             case Uniform(key, counter):
@@ -221,16 +222,14 @@ class Lanes:
             return self.value(then, mask)
         return np.where(c, self.value(then, taken), self.value(otherwise, left))
 
-    def load(
-        self, v: Load, buffer: str, index: tuple[Index, ...], outside: float | None, mask: Mask
-    ) -> Any:
+    def load(self, buffer: str, index: tuple[Index, ...], outside: float | None, mask: Mask) -> Any:
         array, places, wrong = self.places(buffer, index, mask)
         if wrong is None:
             if self.check:
                 self.check_read(buffer, places, mask)
             return array[places].astype(self.dtype, copy=False)
         if outside is None and any_on(wrong, mask):
-            raise bug(buffer, f"the index of {v} is out of the range {array.shape}")
+            raise bug(print_access(buffer, index), f"out of the range {array.shape}")
         constant = self.dtype(0.0 if outside is None else outside)
         if wrong.all():
             return constant

@@ -96,8 +96,9 @@ class Producer:
             elif isinstance(s, Let) and s.name not in locals_:
                 locals_[s.name] = names.fresh(s.name)
         variables |= {var: Var(new) for var, new in loops.items()}
-        pairs = zip(self.store.index, index, strict=True)
-        stored = {i: at for i, at in pairs if not isinstance(i, Int)}
+        stored: dict[Index, Index] = {
+            i: at for i, at in zip(self.store.index, index, strict=True) if not isinstance(i, Int)
+        }
 
         def replaced(i: Index) -> Index | None:
             if isinstance(i, Var):

@@ -20,6 +20,7 @@ from cnncc.loops.ir import (
     Barrier,
     Body,
     Choose,
+    Fetch,
     For,
     Guard,
     Index,
@@ -39,7 +40,7 @@ from cnncc.loops.ir import (
     subvalues,
     substitute,
 )
-from cnncc.loops.walk import Names, names_of, value_indices
+from cnncc.loops.walk import Names, indices, names_of, value_indices, values
 
 
 def parallel_loops(nest: Nest) -> tuple[dict[str, Index], Body]:
@@ -50,6 +51,19 @@ def parallel_loops(nest: Nest) -> tuple[dict[str, Index], Body]:
         loops[body[0].var] = body[0].extent
         body = body[0].body
     return loops, body
+
+
+def accesses(body: Body) -> Iterator[tuple[str, tuple[Index, ...]]]:
+    """Every buffer access of a body: loads, stores, accumulations and fetches."""
+    for s in statements(body):
+        if isinstance(s, (Store, Accumulate)):
+            yield s.buffer, s.index
+    for v in values(body):
+        if isinstance(v, Load):
+            yield v.buffer, v.index
+    for i in indices(body):
+        if isinstance(i, Fetch):
+            yield i.buffer, i.index
 
 
 # --- lift --------------------------------------------------------------------------------------------------------

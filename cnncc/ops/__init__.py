@@ -3,7 +3,6 @@ reads: `OPERATORS` by the name in graph text and `LAYERS` by the name in the lan
 """
 
 from cnncc.ops import (  # noqa: F401 - importing a room registers what is in it
-    activation,
     adaptive,
     affine,
     batchnorm,
@@ -26,8 +25,10 @@ from cnncc.ops import (  # noqa: F401 - importing a room registers what is in it
     pool_global,
     pool_l2,
     pool_max,
+    rectifier,
     reduce,
     shape,
+    sigmoidal,
     softmax,
     upsample,
     upsample_linear,

@@ -13,7 +13,7 @@ from cnncc.graph.ir import Node
 from cnncc.graph.layer import Flag, Init, LayerBuilder, Number
 from cnncc.ops.affine import Affine
 from cnncc.ops.base import layer
-from cnncc.ops.fold import NormFold, Row, RunningAverage, Stack
+from cnncc.ops.fold import NormFold, RunningAverage, Stack
 from cnncc.ops.moments import BatchMoments, Moments
 from cnncc.tensor import product
 
@@ -54,8 +54,8 @@ def batchnorm(
         moments = b.add(Moments(), x, suffix=".moments")
         statistics = b.add(BatchMoments(positions), moments, suffix=".statistics")
         for state, row, word in ((mean, 0, "mean"), (variance, 2, "var")):
-            newest = b.add(Row(row), statistics, suffix=f".batch_{word}")
-            update = b.add(RunningAverage(momentum), state, newest, suffix=f".next_{word}")
+            average = RunningAverage(momentum, row)
+            update = b.add(average, state, statistics, suffix=f".next_{word}")
             b.options["state_updates"].append((state, update))
     else:
         statistics = b.add(Stack(), mean, variance, suffix=".statistics")

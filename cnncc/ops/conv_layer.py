@@ -105,7 +105,7 @@ def conv_transpose(
     if pad.mode != "zero":
         raise ShapeError(
             "E0208",
-            "a transposed conv cuts its padding off, so there is nothing for a border mode to hold",
+            "a transposed conv cuts its padding off, so its border has no mode",
             fixes=["give the padding as a number or (lo, hi) pairs"],
             argument="pad",
         )

@@ -71,7 +71,7 @@ class Embed(Op):
 @operator("embed_dw")
 @dataclass(frozen=True)
 class EmbedDw(Op):
-    """(tokens [*, L], dy [*, E, L]) -> [V, E]: dy summed over the places of every token, in order."""
+    """(tokens [*, L], dy [*, E, L]) -> [V, E]: dy summed over the places of a token, in order."""
 
     vocabulary: int
     linear: ClassVar[tuple[int, ...]] = (1,)

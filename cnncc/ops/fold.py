@@ -17,7 +17,7 @@ import numpy as np
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.loops.build import Handle, NestBuilder, parallel
 from cnncc.loops.ir import Body, Index, Int, Let, Lit, Nest, Ref, Value, Var, ix, prim
-from cnncc.ops.base import Array, Op, Pointwise, Sample, operator
+from cnncc.ops.base import Array, Op, Sample, operator
 from cnncc.ops.reduce import CHANNEL, Sum, accumulate, accumulate_all
 from cnncc.tensor import DType, TensorType
 
@@ -306,21 +306,32 @@ class Stack(Op):
 
 @operator("running_average")
 @dataclass(frozen=True)
-class RunningAverage(Pointwise):
-    """(old, new) -> momentum * new + (1 - momentum) * old."""
+class RunningAverage(Op):
+    """(old [C], stats [R, C]) -> momentum * stats[row] + (1 - momentum) * old."""
 
     momentum: float
+    row: int
     linear: ClassVar[tuple[int, ...]] = (0, 1)
 
-    def reference(self, old: Array, new: Array) -> Array:  # type: ignore[override]
-        return np.asarray(self.momentum * new + (1 - self.momentum) * old)
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        return types[0]
 
-    def scalar(self, *args: Value) -> Value:
-        old, new = args
-        return prim("fma", new, self.momentum, prim("mul", old, 1 - self.momentum))
+    def reference(self, old: Array, stats: Array) -> Array:  # type: ignore[override]
+        return np.asarray(self.momentum * stats[self.row] + (1 - self.momentum) * old)
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n = NestBuilder()
+        old, stats = (
+            n.input("old", types[0], "c"),
+            n.input("stats", types[1], f"{types[1].shape[0]} c"),
+        )
+        new = n.output("new", out, "c")
+        kept = prim("mul", old[C], 1 - self.momentum)
+        store = new.store((C,), prim("fma", stats[self.row, C], self.momentum, kept))
+        return n.nest(parallel([("i_c", n.size("c", n.sizes["c"]))], store))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        t = TensorType(F32, (5,), batched=False)
-        yield Sample(cls(0.125), (t, t))
-        yield Sample(cls(0.1), (t, t), exact=False)
+        types = (TensorType(F32, (5,), batched=False), TensorType(F32, (3, 5), batched=False))
+        yield Sample(cls(0.125, 0), types)
+        yield Sample(cls(0.1, 2), types, exact=False)

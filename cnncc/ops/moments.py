@@ -250,6 +250,15 @@ class BatchMomentsGrad(Op):
         yield Sample(cls(20), (m, stats, stats), exact=False, batch=3)
 
 
+def _divisors(channels: Extent, wanted: int) -> list[str]:
+    """The two numbers of groups that divide the channels and are nearest to the wanted one."""
+    if not isinstance(channels, int):
+        return []
+    fitting = (g for g in range(1, channels + 1) if channels % g == 0)
+    nearest = sorted(fitting, key=lambda g: abs(g - wanted))[:2]
+    return [f"{g} group{'s' if g > 1 else ''} of {channels // g} channels" for g in nearest]
+
+
 @operator("group_moments")
 @dataclass(frozen=True)
 class GroupMoments(Op):
@@ -266,6 +275,7 @@ class GroupMoments(Op):
                 "E0204",
                 "the number of groups must divide the channels",
                 arithmetic=[f"{m.shape[1]} channels, {self.groups} groups"],
+                fixes=_divisors(m.shape[1], self.groups),
                 argument="groups",
             )
         return m.with_shape((2, self.groups))

@@ -124,16 +124,13 @@ class Relation:
 
     def target(self, at: Sequence[Index]) -> tuple[Index, ...]:
         """The outputs whose current tap touches input `at` (inside `gather` only)."""
-        return tuple(
-            self._reach(a, i) // self._size("stride", a) if axis.stride > 1 else self._reach(a, i)
-            for a, (axis, i) in enumerate(zip(self.window, at, strict=True))
-        )
+        return tuple(self._target(a, i) for a, i in enumerate(at))
 
     def _touches(self, a: int, i: Index, extent: Size) -> list[Condition]:
         axis = self.window[a]
         if axis.trivial:
             return []
-        reached, target = self._reach(a, i), self.target_of(a, i)
+        reached, target = self._reach(a, i), self._target(a, i)
         conditions: list[Condition] = []
         if axis.stride > 1:
             conditions.append(test("==", reached % self._size("stride", a), 0))
@@ -141,7 +138,7 @@ class Relation:
             conditions.append(test("<=", 0, target))
         return [*conditions, test("<", target, extent)]
 
-    def target_of(self, a: int, i: Index) -> Index:
+    def _target(self, a: int, i: Index) -> Index:
         reached = self._reach(a, i)
         return reached // self._size("stride", a) if self.window[a].stride > 1 else reached
 

@@ -86,7 +86,8 @@ def per_axis(argument: str, values: tuple[int, ...], t: TensorType) -> tuple[int
     if len(values) != t.rank:
         raise ShapeError(
             "E0203",
-            f"`{argument}` has {len(values)} values for {t.rank} spatial axes",
+            f"`{argument}` has {_counted(len(values), 'value', 'values')} "
+            f"for {_counted(t.rank, 'spatial axis', 'spatial axes')}",
             arithmetic=[f"input: {t}", f"{argument}: {values}"],
             fixes=["give one value for all axes, or one per axis"],
             argument=argument,
@@ -119,7 +120,8 @@ def pad_pairs(argument: str, pad: Pad, t: TensorType) -> Pairs:
     if len(amount) != t.rank:
         raise ShapeError(
             "E0203",
-            f"`{argument}` has {len(amount)} pairs for {t.rank} spatial axes",
+            f"`{argument}` has {_counted(len(amount), 'pair', 'pairs')} "
+            f"for {_counted(t.rank, 'spatial axis', 'spatial axes')}",
             arithmetic=[f"input: {t}"],
             fixes=["give one (lo, hi) pair for all axes, or one per axis"],
             argument=argument,

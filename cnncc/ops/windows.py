@@ -52,16 +52,16 @@ def resolve(
     strides = per_axis("stride", stride, x.type)
     dilations = per_axis("dilation", dilation, x.type)
     pads = _pads(x.type, size, strides, pad, dilations)
-    if pad.mode != "zero":
-        check_border("pad", x.type, pads, pad.mode)
-        if any(pair != (0, 0) for pair in pads):
-            x = b.add(BorderPad(pads, pad.mode, pad.value), x, suffix=".pad")
-        pads = ((0, 0),) * rank
     window = tuple(
         Axis(size.taps[a], strides[a], dilations[a], *pads[a], fit=fit) for a in range(rank)
     )
+    if pad.mode != "zero":
+        check_border("pad", x.type, pads, pad.mode)
     output_extents(window, x.type.spatial, partial=partial)
     _require_conditions(b, window, x.type)
+    if pad.mode != "zero" and any(pair != (0, 0) for pair in pads):
+        x = b.add(BorderPad(pads, pad.mode, pad.value), x, suffix=".pad")
+        window = tuple(axis.padded(0, 0) for axis in window)
     return x, window
 
 
@@ -180,7 +180,7 @@ def _check_partial(window: Window, a: int, n: Extent) -> None:
         word = axis_word(len(window), a)
         raise ShapeError(
             "E0208",
-            f"partial windows along the symbolic {word} {n} must be as large as pad + stride",
+            f"partial windows along the symbolic {word} {n} must cover pad + stride",
             arithmetic=[
                 f"pad {axis.hi} + stride {axis.stride} = {axis.hi + axis.stride}, "
                 f"but the window is {axis.span}",
@@ -209,7 +209,7 @@ def _too_large(window: Window, spatial: Sequence[Extent], a: int) -> ShapeError:
 
 
 def _sufficient_pads(window: Window, spatial: Sequence[Extent]) -> list[int]:
-    """The smallest symmetric padding, if any, with which all axes have room and their strides fit."""
+    """The smallest symmetric padding, if any, with which all axes have room and strides fit."""
     for pad in range(1, max(axis.span for axis in window)):
         if _fits(tuple(axis.padded(pad, pad) for axis in window), spatial):
             return [pad]

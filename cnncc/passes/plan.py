@@ -55,7 +55,7 @@ def plan(lives: Mapping[str, Life], sizes: Mapping[str, int]) -> Plan:
     for name in sorted(lives, key=lambda n: (-sizes[n], lives[n].first, n)):
         life, size = lives[name], sizes[name]
         offset = 0
-        for start, end, other in sorted(p for p in placed if p[2].meets(life)):
+        for start, end, _ in sorted((p for p in placed if p[2].meets(life)), key=lambda p: p[:2]):
             if offset + size <= start:
                 break
             offset = max(offset, end)

@@ -125,7 +125,7 @@ def through_window(axis: Axis, span: Span) -> Span:
 
 
 def through_transposed(axis: Axis, span: Span) -> Span:
-    """The field of a transposed window's results: result i is fed from (i - tap's place) / stride."""
+    """The field of a transposed window's results: i comes from (i - place of a tap) / stride."""
     first, last = axis.input(0, 0), axis.input(0, axis.size - 1)
     jump = span.jump / axis.stride
     return Span(span.lo - last * jump, span.hi - first * jump, jump)

@@ -42,7 +42,8 @@ def mismatched(stuck: Stuck) -> Repair | None:
     )
     others = [b for b in stuck.open[:-1] if OPENING[b.type] == stuck.kind]
     # In f([1, 2) the ")" belongs to the "(" further out, and only the "]" is missing.
-    resume = stuck.index if others and not stuck.bracket_is_closed else stuck.index + 1
+    missing = others and not stuck.bracket_is_closed and stuck.kind_at(1) != stuck.kind
+    resume = stuck.index if missing else stuck.index + 1
     return Repair(diagnostic, (closer,), resume)
 
 

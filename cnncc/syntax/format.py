@@ -73,7 +73,8 @@ class _Formatter:
     def statement(self, statement: t.Statement, depth: int) -> None:
         writer = self.begin(statement, depth)
         if isinstance(statement, t.Repeat):
-            self.body(statement, writer.statement(statement), depth)
+            head = concat(writer.statement(statement), *writer.behind(statement))
+            self.body(statement, head, depth)
         else:
             self.put(statement, writer, depth)
 
@@ -94,7 +95,7 @@ class _Formatter:
         return Writer(remarks)
 
     def put(self, node: t.Import | t.Statement, writer: Writer, depth: int) -> None:
-        laid = lay_out(writer.statement(node), WIDTH, depth * STEP)
+        laid = lay_out(concat(writer.statement(node), *writer.behind(node)), WIDTH, depth * STEP)
         self.append(laid.text, depth * STEP)
         self.written = max(self.written, node.span.end)
         if not laid.commented:
@@ -102,7 +103,7 @@ class _Formatter:
 
     def body(self, owner: t.Net | t.Block | t.Train | t.Repeat, head: Doc, depth: int) -> None:
         indent = depth * STEP
-        opening = lay_out(concat(head, " {"), WIDTH, indent)
+        opening = lay_out(concat(head, " {"), WIDTH, indent, indent + STEP)
         end = max(owner.body_span.end - 1, owner.body_span.start)
         commented = bool(self.comments) and self.comments[0].span.start < end
         if not owner.body and not commented and not opening.commented:
@@ -126,6 +127,7 @@ class _Formatter:
     """The number of lines when the innermost bracket was opened: no empty line follows it."""
 
     def append(self, text: str, indent: int) -> None:
+        """Add lines; those after the first are indented already."""
         self.lines += (" " * indent + text).split("\n")
 
     def gap(self, offset: int) -> None:

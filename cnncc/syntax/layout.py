@@ -83,13 +83,15 @@ class Laid(NamedTuple):
     commented: bool
 
 
-def lay_out(doc: Doc, width: int, indent: int = 0) -> Laid:
+def lay_out(doc: Doc, width: int, indent: int = 0, below: int | None = None) -> Laid:
     """The document as text whose lines take at most `width` columns where that is possible.
 
-    The first line is not indented; the others are by at least `indent`.
+    The first line is not indented; the others are by at least `indent`. Of several comments at the
+    end of a line the second and later ones get lines of their own: within the document where they
+    stand in it, at its end indented by `below` (or by `indent`).
     """
     lines: list[str] = [""]
-    suffix = ""
+    comments: list[tuple[int, str]] = []
     column = indent
     stack: list[_Frame] = [(indent, False, doc)]
     while stack:
@@ -102,11 +104,11 @@ def lay_out(doc: Doc, width: int, indent: int = 0) -> Laid:
                 lines[-1] += top.flat
                 column += len(top.flat)
             case Line() | HardLine():
-                lines[-1] = lines[-1].rstrip() + suffix
+                _end_line(lines, comments)
                 lines.append(" " * indentation)
-                suffix, column = "", indentation
+                comments, column = [], indentation
             case Comment():
-                suffix += f"  {top.text}"
+                comments.append((indentation, top.text))
             case Concat():
                 stack.extend((indentation, flat, part) for part in reversed(top.parts))
             case Nest():
@@ -116,7 +118,18 @@ def lay_out(doc: Doc, width: int, indent: int = 0) -> Laid:
             case Group():
                 fits = flat or _fits((indentation, True, top.doc), stack, width - column)
                 stack.append((indentation, fits, top.doc))
-    return Laid("\n".join(lines) + suffix, bool(suffix))
+    last = indent if below is None else below
+    _end_line(lines, [(last, text) for _, text in comments])
+    return Laid("\n".join(lines), bool(comments))
+
+
+def _end_line(lines: list[str], comments: list[tuple[int, str]]) -> None:
+    lines[-1] = lines[-1].rstrip()
+    for index, (indentation, text) in enumerate(comments):
+        if index == 0:
+            lines[-1] += f"  {text}"
+        else:
+            lines.append(" " * indentation + text)
 
 
 def _fits(first: _Frame, rest: list[_Frame], room: int) -> bool:

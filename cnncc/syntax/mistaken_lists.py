@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from cnncc.errors import Diagnostic, Span
 from cnncc.syntax.stuck import EXPRESSION_ENDS, EXPRESSION_STARTS, Repair, Stuck
-from cnncc.syntax.wording import quote
+from cnncc.syntax.wording import expectation, quote
 
 
 def spaced_size(stuck: Stuck) -> Repair | None:
@@ -25,6 +25,23 @@ def spaced_size(stuck: Stuck) -> Repair | None:
     )
     size = stuck.make("SIZE", "1x1")
     return Repair(diagnostic, (size,), stuck.index + last + 1, undo=1)
+
+
+def incomplete_declaration(stuck: Stuck) -> Repair | None:
+    """`input x: f32(1, 8, 8)`, `input x f32[1]`, `block b { ... }`"""
+    if stuck.expected == {"LSQB"}:
+        example = f"{stuck.word_at(-1)}[3, 224, 224]"
+        message = "the extents of a type stand in square brackets"
+    elif stuck.expected == {"COLON"}:
+        example = f"{stuck.word_at(-1)}: f32[3, 224, 224]"
+        message = f"the type of {quote(stuck.word_at(-1))} is missing"
+    elif stuck.expected == {"LPAR"} and stuck.kind_at(-2) == "BLOCK":
+        example = f"block {stuck.word_at(-1)}(x) {{ ... }}"
+        message = "a block has parameters, the first for the value that is piped in"
+    else:
+        return None
+    wanted = f"expected {expectation(stuck.expected)}"
+    return Repair(Diagnostic("E0104", message, stuck.span, wanted, helps=(f"write `{example}`",)))
 
 
 def missing_comma(stuck: Stuck) -> Repair | None:

@@ -48,6 +48,39 @@ def two_equal_signs(stuck: Stuck) -> Repair | None:
     return Repair(diagnostic, (stuck.make("EQUAL"),), stuck.index + 1)
 
 
+def missing_equal_sign(stuck: Stuck) -> Repair | None:
+    """`batch 64`"""
+    literal = stuck.kind in ("INT", "FLOAT", "SIZE", "TRUE", "FALSE")
+    if not literal or stuck.expected != {"EQUAL"} or stuck.starts_line():
+        return None
+    name, value = stuck.word_at(-1), stuck.word_at(0)
+    diagnostic = Diagnostic(
+        "E0104",
+        f"expected `=` between {quote(name)} and {quote(value)}",
+        stuck.span_at(-1, 0),
+        helps=(f"write `{name} = {value}`",),
+    )
+    return Repair(diagnostic, (stuck.make("EQUAL"),), stuck.index)
+
+
+def missing_value(stuck: Stuck) -> Repair | None:
+    """`a =` or `a = x ->` at the end of a line: the next name was read as what is missing."""
+    if stuck.kind != "EQUAL" or stuck.kind_at(-1) != "NAME" or not stuck.starts_line(-1):
+        return None
+    if stuck.kind_at(-2) in EXPRESSION_ENDS | {"COMMA", "LPAR", "LBRACE", "RBRACE"}:
+        return None
+    end = int(stuck.tokens[stuck.index - 2].end_pos or 0)
+    what = "the name of an operator" if stuck.kind_at(-2) == "ARROW" else "an expression"
+    diagnostic = Diagnostic(
+        "E0104",
+        f"expected {what} after {quote(stuck.word_at(-2))}, but a new statement begins",
+        Span(stuck.source, end, end),
+        f"expected {what}",
+    )
+    instead = (stuck.make("NAME"), stuck.tokens[stuck.index - 1])
+    return Repair(diagnostic, instead, stuck.index, undo=1)
+
+
 def colon_for_equal_sign(stuck: Stuck) -> Repair | None:
     """`conv(6, 5x5, pad: 2)`, `input x = f32[1]`"""
     in_call = stuck.kind_at(-1) == "NAME" and stuck.kind_at(-2) in ("LPAR", "COMMA")
@@ -101,9 +134,10 @@ def no_operator_after_arrow(stuck: Stuck) -> Repair | None:
     """`x -> 3`, `x -> (relu)`"""
     if stuck.kind_at(-1) != "ARROW" or stuck.kind == "NAME":
         return None
-    what = (
-        "" if stuck.kind == "$END" or stuck.starts_line() else f", but got {name_of(stuck.token)}"
-    )
+    if stuck.word_at(0).isalpha() and not stuck.starts_line():
+        return None  # a reserved word, which has a rule of its own
+    line_ends = stuck.kind == "$END" or stuck.starts_line()
+    what = "" if line_ends else f", but got {name_of(stuck.token)}"
     diagnostic = Diagnostic(
         "E0104",
         f"after `->` comes the name of an operator{what}",
@@ -142,14 +176,6 @@ def missing_operator(stuck: Stuck) -> Repair | None:
             helps=("write `#` in place of `//`",),
         )
         return Repair(diagnostic)
-    if stuck.kind in ("INT", "FLOAT", "SIZE", "TRUE", "FALSE") and not stuck.starts_line():
-        diagnostic = Diagnostic(
-            "E0104",
-            f"expected `=` between {quote(right)} and {quote(stuck.word_at(0))}",
-            stuck.span_at(-1, 0),
-            helps=(f"write `{right} = {stuck.word_at(0)}`",),
-        )
-        return Repair(diagnostic, (stuck.make("EQUAL"),), stuck.index)
     source = "..." if stuck.kind_at(-2) in ("RPAR", "RSQB") else left
     stage = f"{right}(...)" if stuck.kind == "LPAR" else right
     helps: tuple[str, ...] = (f"to apply an operator, write `{source} -> {stage}`",)

@@ -124,7 +124,8 @@ def statement_without_name(stuck: Stuck) -> Repair | None:
     first = stuck.word_at(-1) if stuck.expected == {"EQUAL"} else stuck.word_at(0)
     if stuck.expected == {"EQUAL"} and stuck.begins_statement(-1):
         if stuck.kind in ("LPAR", "ARROW"):
-            return Repair(_nameless(stuck.span_at(-1), f"{first}(...)"[:50]))
+            shown = f"{first}(...)" if stuck.kind == "LPAR" else f"{first} -> ..."
+            return Repair(_nameless(stuck.span_at(-1), shown))
         if stuck.kind == "COMMA":
             diagnostic = Diagnostic(
                 "E0104",

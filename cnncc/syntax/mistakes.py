@@ -13,11 +13,13 @@ from cnncc.syntax.wording import expectation, name_of
 
 RULES: tuple[Callable[[Stuck], Repair | None], ...] = (
     mistaken_signs.slash_comment,
+    mistaken_signs.missing_value,
     mistaken_lists.unquoted_import,
     mistaken_words.misspelled_item,
     brackets.unmatched,
     mistaken_signs.missing_operator,
     mistaken_words.misspelled_statement,
+    mistaken_signs.missing_equal_sign,
     mistaken_lists.spaced_size,
     mistaken_signs.no_operator_after_arrow,
     mistaken_signs.no_value_before_arrow,
@@ -25,6 +27,7 @@ RULES: tuple[Callable[[Stuck], Repair | None], ...] = (
     mistaken_signs.one_equal_sign,
     mistaken_signs.two_equal_signs,
     mistaken_signs.colon_for_equal_sign,
+    mistaken_lists.incomplete_declaration,
     mistaken_signs.power,
     mistaken_words.reserved_word,
     mistaken_words.statement_without_name,

@@ -138,10 +138,13 @@ class _Reader:
             token = self.tokens[index]
             begins_line = starts_line(self.source, self.tokens, index)
             is_assignment = token.type == "NAME" and self.tokens[index + 1].type == "EQUAL"
+            is_statement = token.type in STATEMENTS or is_assignment
+            further = index > at and not unclosed
             if (
                 token.type in ("LBRACE", "RBRACE", "$END")
                 or (token.type in ITEMS and begins_line)
-                or ((token.type in STATEMENTS or is_assignment) and (begins_line or not unclosed))
+                or (is_statement and (begins_line or further))
+                or (token.type == "NAME" and begins_line and further)
             ):
                 yield index
             partner = self.partner.get(int(token.start_pos or 0))

@@ -35,17 +35,11 @@ _WORDS: dict[type[t.Node], str] = {
 
 _ADVICE: dict[tuple[type[t.Node], type[t.Node]], str] = {
     (t.Net, t.Return): "a net names its results with `output`",
-    (t.Net, t.Target): "targets belong into `train NAME { ... }`, beside the net",
+    (t.Net, t.Target): "targets belong in `train NAME { ... }`, beside the net",
     (t.Block, t.Input): "a block takes its inputs as parameters: block name(x, width) { ... }",
     (t.Block, t.Output): "a block hands its result back with `return`",
-    (
-        t.Repeat,
-        t.Output,
-    ): "put the output behind the repeat; names set inside keep their last value",
-    (
-        t.Repeat,
-        t.Return,
-    ): "put the return behind the repeat; names set inside keep their last value",
+    (t.Repeat, t.Output): "put it after the repeat; names set inside keep their last value",
+    (t.Repeat, t.Return): "put it after the repeat; names set inside keep their last value",
     (t.Train, t.Input): "in `train`, what the loss compares with is declared by `target`",
 }
 
@@ -57,10 +51,13 @@ def check_placement(file: t.File, found: Diagnostics) -> None:
     would be missed may be the part that could not be read.
     """
     complete = not found
+    # Where a bracket is missing, nothing is known about what belongs to which body.
+    whole = all(diagnostic.code != "E0109" for diagnostic in found)
     for item in file.items:
         if isinstance(item, t.Import):
             continue
-        _check_body(item, item.body, found)
+        if whole:
+            _check_body(item, item.body, found)
         if not isinstance(item, t.Train):
             _check_parameters(item.parameters, found)
         if isinstance(item, t.Block):
@@ -73,7 +70,7 @@ def check_placement(file: t.File, found: Diagnostics) -> None:
 def _check_body(
     owner: t.Net | t.Block | t.Train | t.Repeat, body: tuple[t.Statement, ...], found: Diagnostics
 ) -> None:
-    where = type(owner).__name__.lower()
+    where = "train block" if isinstance(owner, t.Train) else type(owner).__name__.lower()
     for statement in body:
         kind = type(statement)
         if kind not in _ALLOWED[type(owner)]:

@@ -82,13 +82,14 @@ def attach(statement: t.Node, comments: list[t.Comment]) -> Remarks:
     # A list may have as many elements as comments, so what is under a node is looked up once.
     known: dict[int, tuple[tuple[t.Node, ...], tuple[t.Node, ...]]] = {}
     for comment in comments:
+        path: list[tuple[t.Node, tuple[t.Node, ...]]] = []
         node: t.Node | None = statement
         while node is not None:
             if id(node) not in known:
                 known[id(node)] = (_inner(node), sequence(node))
-            around = node
+            path.append((node, known[id(node)][1]))
             node = _child_at(known[id(node)][0], comment.span.start)
-        _attach(around, known[id(around)][1], comment, remarks)
+        _attach(path, comment, remarks)
     return remarks
 
 
@@ -110,20 +111,53 @@ def _start(node: t.Node) -> int:
     return node.span.start
 
 
-def _attach(node: t.Node, parts: tuple[t.Node, ...], comment: t.Comment, remarks: Remarks) -> None:
-    """Keep a comment that stands in `node` but in none of its parts."""
+def _attach(
+    path: list[tuple[t.Node, tuple[t.Node, ...]]], comment: t.Comment, remarks: Remarks
+) -> None:
+    """Keep a comment that stands in the last node of `path` but in none of its parts.
+
+    Behind the last operand of `a + (b # so)` it stands at the end of the sum, which is where it is
+    found when it is read again after the bracket: it belongs to whatever ends there.
+    """
     at = comment.span.start
-    split = bisect_right(parts, at, key=_start)
-    earlier, later = parts[max(0, split - 1) : split], parts[split : split + 1]
-    between = comment.span.source.text[earlier[0].span.end : at] if earlier else ""
-    bracketed = isinstance(node, _BRACKETED)
-    if isinstance(node, t.Net | t.Block) and ")" in re.sub("#.*", "", between):
-        remarks.above.append(comment.text)
-    elif earlier and "\n" not in between:
-        remarks.behind[id(earlier[0])] = comment.text
-    elif later and (earlier or bracketed):
-        remarks.before.setdefault(id(later[0]), []).append(comment.text)
-    elif earlier and bracketed:
-        remarks.last.setdefault(id(node), []).append(comment.text)
-    else:
-        remarks.above.append(comment.text)
+    for node, parts in reversed(path):
+        split = bisect_right(parts, at, key=_start)
+        earlier, later = parts[max(0, split - 1) : split], parts[split : split + 1]
+        bracketed = isinstance(node, _BRACKETED)
+        last = earlier[0] if earlier else None
+        if not bracketed and not later:
+            ending = last if parts else _last_before(node, at)
+            if ending is not None and _same_line(ending, comment):
+                continue
+            remarks.above.append(comment.text)
+        elif isinstance(node, t.Net | t.Block) and last is not None and _closed(last, comment):
+            remarks.above.append(comment.text)
+        elif last is not None and _same_line(last, comment):
+            remarks.behind[id(last)] = comment.text
+        elif later and (earlier or bracketed):
+            remarks.before.setdefault(id(later[0]), []).append(comment.text)
+        elif earlier:
+            remarks.last.setdefault(id(node), []).append(comment.text)
+        else:
+            remarks.above.append(comment.text)
+        return
+    remarks.behind[id(path[0][0])] = comment.text
+
+
+def _last_before(node: t.Node, at: int) -> t.Node | None:
+    """The last child that begins before an offset, when no child begins after it."""
+    nodes = tuple(t.children(node))
+    return nodes[-1] if nodes and nodes[-1].span.start <= at else None
+
+
+def _between(node: t.Node, comment: t.Comment) -> str:
+    return comment.span.source.text[node.span.end : comment.span.start]
+
+
+def _same_line(node: t.Node, comment: t.Comment) -> bool:
+    return "\n" not in _between(node, comment)
+
+
+def _closed(parameter: t.Node, comment: t.Comment) -> bool:
+    """True when the bracket around parameters ends before the comment."""
+    return ")" in re.sub("#.*", "", _between(parameter, comment))

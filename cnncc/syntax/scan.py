@@ -39,7 +39,7 @@ MISTAKEN = {
 
 _ADVICE = {
     ";": "a statement ends by itself; leave the `;` out",
-    "'": "text in an import stands between double quotes",
+    "'": "a file to import stands in double quotes, any other word in none",
     "!": "the logical operator is written `not`",
     "&": "the logical operator is written `and`",
     "|": "the logical operator is written `or`",
@@ -246,6 +246,11 @@ class _Scanner:
                 "E0110", "this string is not closed on its line", at, end, 'close it with `"`'
             )
             return end
+        single = _SINGLE_QUOTED.match(text, at)
+        if single is not None:
+            self._fault("E0101", "`'` is not part of the language", at, single.end(), _ADVICE["'"])
+            self._keep("STRING", '"' + single.group()[1:-1] + '"', at, single.end())
+            return single.end()
         name = _FOREIGN_NAME.match(text, at)
         if name is not None and text[at] not in _ADVICE:
             return self._foreign_name(at, name.end())
@@ -280,6 +285,7 @@ class _Scanner:
 
 _NUMBER_RUN = re.compile(r"[0-9](?:[0-9A-Za-z_]|(?<=[eE])[+-](?=[0-9])|\.(?=[0-9]))*\.?")
 _FOREIGN_NAME = re.compile(r"\w+")
+_SINGLE_QUOTED = re.compile(r"'[^'\n]*'")
 _JUNK = re.compile(r"([^\w\s])\1*")
 
 

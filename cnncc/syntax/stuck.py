@@ -109,8 +109,9 @@ class Stuck:
     @property
     def span(self) -> Span:
         """Where the caret goes: the word, or the end of the line before it when it begins a line
-        of its own, because what is missing is missing there."""
-        if self.index > 0 and (self.kind == "$END" or self.starts_line()):
+        of its own in the middle of a statement, because what is missing is missing there."""
+        between = bool(self.expected & {"NET", "INPUT"}) and self.kind != "$END"
+        if self.index > 0 and not between and (self.kind == "$END" or self.starts_line()):
             end = int(self.tokens[self.index - 1].end_pos or 0)
             return Span(self.source, end, end)
         return self.span_at(0)

@@ -104,8 +104,11 @@ def test_a_forked_child_has_a_whole_pool_and_memory_of_its_own():
     taken = threading.Event()
     finish = threading.Event()
 
+    held = []
+
     def hold() -> None:
         with pool.acquire() as buffer:
+            held.append(buffer)
             buffer[:] = 7
             taken.set()
             finish.wait(60)
@@ -120,6 +123,7 @@ def test_a_forked_child_has_a_whole_pool_and_memory_of_its_own():
         try:  # the thread that holds the buffer does not exist here
             with pool.acquire(timeout=5) as buffer:
                 buffer[:] = 1
+            held[0][:] = 1  # the child's copy of the parent's buffer
             status = 0
         finally:
             os._exit(status)

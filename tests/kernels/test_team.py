@@ -1,6 +1,7 @@
 """The thread team: every share is done exactly once per phase and phases do not overlap, whatever
 the number of threads, of callers and of processes."""
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -68,6 +69,14 @@ class Run:
         team.run(entry.address, self.job)
         assert (self.counts == 1).all(), "a share was left out or done twice"
         assert self.errors[0] == 0, "a phase began before the one before it ended"
+
+
+@pytest.fixture(autouse=True)
+def no_hang():
+    """A thread that waits for ever fails the run, with a traceback of every thread."""
+    faulthandler.dump_traceback_later(240, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module")

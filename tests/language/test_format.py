@@ -19,7 +19,8 @@ from cnncc.syntax.format import WIDTH
 def _sibling(name: str) -> ModuleType:
     """A module beside this one: the tests are no package."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

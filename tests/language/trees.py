@@ -5,11 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from cnncc.syntax import tree as t
+from cnncc.syntax.grammar import grammar
 
-RESERVED = frozenset(
-    "net block train import default input output weights repeat in expect require nofuse target "
-    "return if then else and or not true false".split()
-)
+RESERVED = frozenset(grammar().keywords)
 
 identifiers = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,9}", fullmatch=True).filter(
     lambda word: word not in RESERVED

@@ -218,14 +218,19 @@ def test_loads_in_choose_stay_in_bounds(op: str, second: str | None) -> None:
     check(n.nest(parallel(axes, y.store((N, C, P, Q), value))), conv(2, 2, 3, 4, 3, pad=1))
 
 
-def test_choose_protects_a_load_without_constant() -> None:
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("op", ["<", "<="])
+def test_choose_protects_a_load_without_constant(op: str, swap: bool) -> None:
     """The halves of a concatenation: each Load is in range only where it is chosen."""
     n = NestBuilder()
     x = n.input("x", maps(2, 3, 3), "n c h w")
     z = n.input("z", maps(1, 3, 3), "n d h w")
     y = n.output("y", maps(3, 3, 3), "n o h w")
     o = Var("io")
-    value = Choose(compare("<", o, Size("c")), x[N, o, P, Q], z[N, o + (-2), P, Q])
+    low, high = x[N, o, P, Q], z[N, o + (-2), P, Q]
+    first = compare("<", o, 2) if op == "<" else compare("<=", o, 1)
+    last = compare("<", 1, o) if op == "<" else compare("<=", 2, o)
+    value = Choose(last, high, low) if swap else Choose(first, low, high)
     axes = [("in_", Size("n")), ("io", Size("o")), ("ip", Size("h")), ("iq", Size("w"))]
     concat = n.nest(parallel(axes, y.store((N, o, P, Q), value)))
     check(concat, conv(1, 2, 3, 3, 3, pad=1))
@@ -332,6 +337,19 @@ def relu_with_offset() -> Nest:
     y = n.output("y", TensorType(DType.F32, (3,)), "n c")
     value = prim("max", prim("add", x[N, C], b[C]), 0.125)
     return n.nest(parallel([("in_", Size("n")), ("ic", Size("c"))], y.store((N, C), value)))
+
+
+def test_sibling_loops_compute_for_themselves() -> None:
+    """Loops with a variable of one name: what the first computes is not visible in the second."""
+    n = NestBuilder()
+    x = n.input("x", TensorType(DType.F32, (3,)), "n c")
+    y = n.output("y", TensorType(DType.F32, (1,)), "n 1")
+    k = Var("k")
+    add = serial([("k", Size("c"))], Assign("s", prim("add", Ref("s"), x[N, k])))
+    times = serial([("k", Size("c"))], Assign("s", prim("mul", Ref("s"), x[N, k])))
+    axes = [("in_", Size("n"))]
+    consumer = n.nest(parallel(axes, Let("s", Lit(0.0)), add, times, y.store((N, 0), Ref("s"))))
+    assert len(loads(check(consumer, relu_with_offset()), "b")) == 2
 
 
 def test_guard_in_the_consumer_stays() -> None:

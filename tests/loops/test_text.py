@@ -1,9 +1,13 @@
 """The text of a nest says all of it: parsing gives the nest back."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 
+from cnncc import loops
 from cnncc.loops.build import NestBuilder, parallel
+from cnncc.loops.inline import inline
 from cnncc.loops.ir import (
     Add,
     Both,
@@ -28,7 +32,7 @@ from cnncc.loops.ir import (
 from cnncc.loops.ir import test as compare
 from cnncc.loops.text import parse, print_index, print_nest, print_statement, print_value
 from cnncc.tensor import DType, TensorType, symbol
-from tests.loops.nests import conv, guarded_average
+from tests.loops.nests import conv, guarded_average, max_pool, pointwise
 from tests.loops.random_nests import nests
 
 
@@ -70,6 +74,13 @@ parallel in_ < $n:
         y[in_, io, ip, iq] = acc
 """
     )
+
+
+def test_the_example_in_the_readme_is_what_is_printed() -> None:
+    readme = (Path(loops.__file__).parent / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```")[1].lstrip()
+    fused = inline(max_pool(3, 8, 8), pointwise("relu", 3, 8, 8), "x")
+    assert print_nest(fused) == example
 
 
 def test_symbolic_sizes() -> None:

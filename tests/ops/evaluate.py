@@ -14,7 +14,6 @@ from cnncc.graph.sources import Input
 from cnncc.loops.elementary import expand
 from cnncc.loops.interp import interpret
 from cnncc.ops.base import Array, Op, Sample
-from cnncc.ops.elementwise import Add
 from cnncc.tensor import DType, TensorType
 from cnncc.tensor import evaluate as extent
 
@@ -104,7 +103,7 @@ def integers(sample: Sample, *, dtype: type = np.float32, seed: int = 1) -> list
 
 
 def floats(sample: Sample, *, dtype: type = np.float32, seed: int = 2) -> list[Array]:
-    """Normally distributed floats, that float32 can hold; integer inputs as `integers` makes them."""
+    """Normally distributed floats that float32 can hold; integer inputs as from `integers`."""
     rng = np.random.default_rng(seed)
     whole = integers(sample, seed=seed)
     arrays = []
@@ -113,20 +112,3 @@ def floats(sample: Sample, *, dtype: type = np.float32, seed: int = 2) -> list[A
         x = np.abs(x) + np.float32(0.5) if i in sample.positive else x
         arrays.append(x.astype(dtype) if t.dtype.is_float else w)
     return arrays
-
-
-def differentiate(graph: Graph, output: str, wanted: Sequence[str]) -> tuple[Graph, dict[str, str]]:
-    """The graph with the gradient of `output` for the wanted nodes, upstream gradient `dy`; and
-    their names.
-    """
-    b = Builder.of(graph)
-    upstream: dict[str, Node] = {output: b.add(Input(b[output].type), name="dy")}
-    for node in reversed(graph.nodes):
-        if node.name not in upstream or not isinstance(node.op, Op):
-            continue
-        gradients = node.op.gradient(b, node, upstream[node.name])
-        for name, g in zip(node.inputs, gradients, strict=True):
-            if g is not None:
-                known = upstream.get(name)
-                upstream[name] = g if known is None else b.add(Add(), known, g)
-    return b.graph([]), {name: upstream[name].name for name in wanted}

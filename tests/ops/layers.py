@@ -14,8 +14,9 @@ from cnncc.graph.sources import Input, Parameter
 from cnncc.ops import LAYERS
 from cnncc.ops.base import Array
 from cnncc.ops.dropout import RNG
+from cnncc.passes.differentiate import gradients
 from cnncc.tensor import DType, TensorType
-from tests.ops.evaluate import differentiate, evaluate
+from tests.ops.evaluate import evaluate
 
 
 @dataclass
@@ -50,9 +51,11 @@ class Network:
         """The gradients for all inputs and parameters that have one."""
         wanted = [n.name for n in [*self.inputs, *self.parameters] if n.type.dtype.is_float]
         wanted = [n for n in wanted if not n.rsplit(".", 1)[-1].startswith("running_")]
-        graph, names = differentiate(self.graph, self.output.name, wanted)
-        values = evaluate(graph, {**arrays, "dy": dy})
-        return {name: values[g] for name, g in names.items()}
+        b = Builder.of(self.graph)
+        seed = b.add(Input(self.output.type), name="dy")
+        found = gradients(b, {self.output.name: seed}, wanted)
+        values = evaluate(b.graph([]), {**arrays, "dy": dy})
+        return {name: values[node.name] for name, node in found.items()}
 
 
 def network(

@@ -7,8 +7,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cnncc.graph.ir import Builder
+from cnncc.graph.sources import Input
+from cnncc.graph.text import parse_graph, print_graph
+from cnncc.loops.elementary import expand
+from cnncc.loops.parse import parse
+from cnncc.loops.text import print_nest
+from cnncc.loops.verify import verify
 from cnncc.ops import OPERATORS, Op, Sample, all_samples
 from cnncc.ops.base import Array
+from cnncc.tensor import DType
+from cnncc.tensor import evaluate as extent
 from tests.ops.evaluate import derive, floats, integers, run_nest
 
 F32_ERROR = 1e-5  # relative L2 error of a result in float32
@@ -55,6 +64,24 @@ def test_shape_rule_agrees_with_oracle(sample: Sample) -> None:
     out = sample.op.infer(sample.types)
     result = sample.op.oracle(sample.types, floats(sample))
     assert result.shape == out.dims(sample.batch)
+
+
+@each
+def test_nest_is_valid_in_range_and_readable(sample: Sample) -> None:
+    nest = sample.op.nest(sample.types, sample.op.infer(sample.types))
+    verify(nest)
+    verify(nest, {name: extent(e, {"*": sample.batch}) for name, e in nest.sizes.items()})
+    for dtype in (DType.F32, DType.F64):
+        verify(expand(nest, dtype))
+    assert parse(print_nest(nest)) == nest
+
+
+@each
+def test_operator_survives_graph_text(sample: Sample) -> None:
+    b = Builder("text")
+    inputs = [b.add(Input(t), name=f"x{i}") for i, t in enumerate(sample.types)]
+    graph = b.graph([("y", b.add(sample.op, *inputs, name="y"))])
+    assert parse_graph(print_graph(graph), OPERATORS) == graph
 
 
 @pytest.mark.parametrize("sample", named([s for s in SAMPLES if s.exact]))

@@ -9,12 +9,16 @@ import numpy as np
 
 from cnncc.errors import Diagnostic, SpecError
 from cnncc.graph.sources import Constant
+from cnncc.loops.ir import Nest
+from cnncc.loops.transform import parallel_loops
 from cnncc.passes.plan import Plan, plan
 from cnncc.targets.cpu.arena import ArenaPool, aligned_bytes
 from cnncc.targets.cpu.border import border_arguments
 from cnncc.targets.cpu.emit import ROWS_PER_TASK
+from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step, Tensor
+from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.cpu.team import Team
 from cnncc.tensor import DType, TensorType, evaluate
@@ -99,7 +103,7 @@ def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement
         elements = int(np.prod(dims, dtype=object))
         return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
     halo = t.border.halo if t.border else ()
-    return place(type, batch, t.innermost, halo, lanes)
+    return place(type, batch, t.innermost, halo, lanes, t.panels)
 
 
 def _constant(program: Program, name: str, p: Placement) -> Array:
@@ -125,28 +129,30 @@ def _table(program: Program, placements: Mapping[str, Placement], values: Mappin
         for name in step.emitted.arguments:
             if name in sizes:
                 integers.append(sizes[name])
-            elif name == ROWS_PER_TASK:
-                integers.append(_rows_per_task(step, sizes, placements, threads))
+            elif name.startswith(ROWS_PER_TASK):
+                segment = step.emitted.segments[int(name.removeprefix(ROWS_PER_TASK))]
+                integers.append(_rows_per_task(step, *segment, sizes, placements, threads))
             else:
                 buffer = max((b for b in buffers if name.startswith(b + "_")), key=len)
                 integers.append(placements[buffers[buffer]].argument(name, buffer))
     return np.array(integers or [0], np.int64)
 
 
-def _rows_per_task(step: Step, sizes: Mapping[str, int], placements: Mapping[str, Placement], threads: int) -> int:
+def _rows_per_task(
+    step: Step,
+    nest: Nest,
+    s: Schedule,
+    sizes: Mapping[str, int],
+    placements: Mapping[str, Placement],
+    threads: int,
+) -> int:
     """Rows whose input stays in cache while a block of weights goes over them, and enough tasks for all threads."""
-    from cnncc.loops.transform import parallel_loops
-    from cnncc.targets.cpu.halo import sum_of
-
-    assert step.emitted is not None
-    assert step.nest is not None
-    loops, _ = parallel_loops(step.nest)
-    s = step.emitted.schedule
-    rows = max(1, sum_of([loops[v] for v in s.rows], sizes))
-    lanes = sum_of([loops[s.vector]], sizes) if s.vector else 1
+    loops, _ = parallel_loops(nest)
+    rows = max(1, product_of([loops[v] for v in s.rows], sizes))
+    lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
     blocks = -(-lanes // s.block)
-    names = [b.name for b in step.nest.buffers if b.role == "in"]
-    tensors = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
+    names = [b.name for b in nest.buffers if b.role == "in"]
+    tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
     read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
     fitting = max(1, CHUNK_BYTES * rows // max(read, 1))
     balanced = max(1, rows * blocks // (4 * threads))

@@ -8,9 +8,10 @@ nests print alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cnncc.loops.ir import Body, Index, Int, Nest, Size, Var
+from cnncc.errors import CompilerBug
+from cnncc.loops.ir import Body, For, Guard, Index, Int, Kind, Nest, Size, Statement, Var, statements
 from cnncc.loops.elementary import expand
 from cnncc.loops.transform import jam, lift, parallel_loops
 from cnncc.targets.cpu.printer import BLOCK, LANE, NotInLanes, Printer
@@ -26,7 +27,7 @@ class Emitted:
 
     text: str
     arguments: tuple[str, ...]
-    schedule: Schedule
+    segments: tuple[tuple[Nest, Schedule], ...]
 
 
 @dataclass(frozen=True)
@@ -39,53 +40,77 @@ class Memory:
 
 
 def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
-    """The kernel for a nest of parallel loops. Ensures: the text computes the nest's bits, for any number of shares."""
+    """The kernel for a nest. Ensures: the text computes the nest's bits, for any number of shares.
+
+    A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment of the kernel.
+    """
     nest = lift(expand(nest, dtype))
-    try:
-        return _Kernel(nest, memory, dtype, choose(nest, memory.innermost, lanes)).emitted()
-    except NotInLanes:
-        return _Kernel(nest, memory, dtype, choose(nest, memory.innermost, 1)).emitted()
+    segments: list[_Segment] = []
+    for number, loop in enumerate(nest.body):
+        if not isinstance(loop, For) or loop.kind is not Kind.PARALLEL:
+            raise CompilerBug("emit", type(loop).__name__, "a kernel's outermost loops are parallel")
+        segments.append(_segment(nest.with_body((loop,)), memory, dtype, lanes, number))
+    arguments = list(dict.fromkeys(a for s in segments for a in s.printer.arguments))
+    tasks = [line for s in segments for line in s.lines]
+    words = sorted({w for s in segments for w in s.printer.names})
+    buffers = [f"{b.dtype.value}*" for b in nest.buffers]
+    signature = f"void({', '.join([*buffers, 'i64*', 'i64', 'i64', 'i64'])})"
+    title = " Then: ".join(_title(nest, s.schedule) for s in segments)
+    lines = [
+        f'"""{title}"""',
+        "",
+        *(["from math import inf, nan", ""] if any("inf" in t or "nan" in t for t in tasks) else []),
+        "from cnncc.targets.cpu.compiled import compiled",
+        f"from cnncc.targets.cpu.vector import {', '.join(words)}",
+        "",
+        "",
+        f'@compiled("{signature}")',
+        f"def kernel({', '.join(b.name for b in nest.buffers)}, table, first, share, shares):",
+        *(f"    {name} = table[first + {i}]" for i, name in enumerate(arguments)),
+        *tasks,
+        "",
+    ]
+    return Emitted("\n".join(lines), tuple(arguments), tuple((s.nest, s.schedule) for s in segments))
 
 
-class _Kernel:
-    def __init__(self, nest: Nest, memory: Memory, dtype: DType, schedule: Schedule) -> None:
-        self.nest, self.dtype, self.schedule = nest, dtype, schedule
+def _segment(nest: Nest, memory: Memory, dtype: DType, lanes: int, number: int) -> _Segment:
+    """One loop nest of a kernel: in lanes if it has a vector form, else element by element."""
+    _, body = parallel_loops(nest)
+    if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
+        try:
+            return _Segment(nest, memory, dtype, choose(nest, memory.innermost, lanes), number)
+        except NotInLanes:
+            lanes = 1
+    nest = nest.with_body(tuple(map(_in_order, nest.body)))
+    return _Segment(nest, memory, dtype, choose(nest, memory.innermost, 1), number)
+
+
+def _in_order(s: Statement, perfect: bool = True) -> Statement:
+    """Parallel loops below other statements run in order."""
+    if not isinstance(s, (For, Guard)):
+        return s
+    perfect = perfect and isinstance(s, For) and s.kind is Kind.PARALLEL
+    inner = tuple(_in_order(t, perfect and len(s.body) == 1) for t in s.body)
+    if isinstance(s, For) and not perfect:
+        return replace(s, kind=Kind.SERIAL, body=inner)
+    return replace(s, body=inner)
+
+
+def _title(nest: Nest, s: Schedule) -> str:
+    reads = ", ".join(b.name for b in nest.buffers if b.role == "in")
+    writes = ", ".join(b.name for b in nest.buffers if b.role == "out")
+    if s.lanes == 1:
+        return f"{reads} -> {writes}, one element at a time."
+    tile = f"{s.width} positions of {s.tile} by " if s.tile else ""
+    return f"{reads} -> {writes}, {tile}{s.vectors} x {s.lanes} lanes of {s.vector}."
+
+
+class _Segment:
+    def __init__(self, nest: Nest, memory: Memory, dtype: DType, schedule: Schedule, number: int) -> None:
+        self.nest, self.schedule, self.number = nest, schedule, number
         self.loops, self.inside = parallel_loops(nest)
         self.printer = Printer(nest, dtype, memory.innermost, memory.haloed, memory.padded, schedule.lanes)
-
-    def emitted(self) -> Emitted:
-        tasks = self._blocked() if self.schedule.blocked else self._streaming()
-        p = self.printer
-        arguments = [*p.arguments]
-        buffers = [f"{b.dtype.value}*" for b in self.nest.buffers]
-        signature = f"void({', '.join([*buffers, 'i64*', 'i64', 'i64', 'i64'])})"
-        words = ", ".join(sorted(p.names))
-        lines = [
-            f'"""{self._title()}"""',
-            "",
-            *(["from math import inf, nan", ""] if any("inf" in t or "nan" in t for t in tasks) else []),
-            "from cnncc.targets.cpu.compiled import compiled",
-            f"from cnncc.targets.cpu.vector import {words}",
-            "",
-            "",
-            f'@compiled("{signature}")',
-            f"def kernel({', '.join(b.name for b in self.nest.buffers)}, table, first, share, shares):",
-            *(f"    {name} = table[first + {i}]" for i, name in enumerate(arguments)),
-            *tasks,
-            "",
-        ]
-        return Emitted("\n".join(lines), tuple(arguments), self.schedule)
-
-    def _title(self) -> str:
-        s = self.schedule
-        reads = ", ".join(b.name for b in self.nest.buffers if b.role == "in")
-        writes = ", ".join(b.name for b in self.nest.buffers if b.role == "out")
-        if s.lanes == 1:
-            how = "one element at a time"
-        else:
-            tile = f"{s.width} positions of {s.tile} by " if s.tile else ""
-            how = f"{tile}{s.vectors} x {s.lanes} lanes of {s.vector}"
-        return f"{reads} -> {writes}, {how}."
+        self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---
 
@@ -120,7 +145,7 @@ class _Kernel:
     def _blocked(self) -> list[str]:
         """Tasks are (chunk of rows, block of lanes): a block's weights serve all rows of the chunk from cache."""
         s = self.schedule
-        per_task, block = self._size(ROWS_PER_TASK), s.block
+        per_task, block = self._size(f"{ROWS_PER_TASK}{self.number}"), s.block
         lanes_extent = self._extent(s.vector) if s.vector else "1"
         lines = [
             f"    rows = {self._rows()}",
@@ -187,17 +212,16 @@ class _Kernel:
             return [*lines, "        k0 = 0", *self._body(2, [], full=True)]
         extent = self._extent(s.vector)
         if s.lanes == 1 or s.whole_blocks:
-            return [*lines, f"        for k0 in range(0, {extent}, {s.lanes}):", *self._body(3, [], full=True)]
-        tail = ["        k1 = 0", f"        left = {extent} - k0", *self._body(2, [], full=False)]
+            return [*lines, f"        for k0 in range(0, {extent}, {s.block}):", *self._body(3, [], full=True)]
         if s.only_tail:
-            return [*lines, "        k0 = 0", *tail]
+            return [*lines, "        k0 = 0", *self._tail(2)]
         return [
             *lines,
-            f"        for k0 in range(0, {extent} - {s.lanes - 1}, {s.lanes}):",
+            f"        for k0 in range(0, {extent} - {s.block - 1}, {s.block}):",
             *self._body(3, [], full=True),
-            f"        k0 = {extent} // {s.lanes} * {s.lanes}",
-            "        if k0 < " + extent + ":",
-            *(f"    {line}" for line in tail),
+            f"        k0 = {extent} // {s.block} * {s.block}",
+            f"        if k0 < {extent}:",
+            *self._tail(3),
         ]
 
     # --- one tile ---

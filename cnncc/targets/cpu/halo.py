@@ -90,7 +90,7 @@ def _value_loads(v: Value, scope: Scope) -> Iterator[tuple[Load, Scope]]:
             return
 
 
-def sum_of(indices: Sequence[Index], values: Mapping[str, int]) -> int:
+def product_of(indices: Sequence[Index], values: Mapping[str, int]) -> int:
     """The product of concrete extents (Int and Size), for counting rows."""
     total = 1
     for i in indices:

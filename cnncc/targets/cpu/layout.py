@@ -40,11 +40,11 @@ class Placement:
         return -(-size // ALIGN) * ALIGN
 
     def argument(self, name: str, buffer: str) -> int:
-        """The value of a kernel's run-time argument `<buffer>_at`, `<buffer>_k` or `<buffer>_<axis>`."""
+        """The value of a kernel's run-time argument `<buffer>_at`, `<buffer>_panel` or `<buffer>_step<axis>`."""
         what = name[len(buffer) + 1 :]
         if what == "at":
             return self.start
-        return self.block_stride if what == "k" else self.strides[int(what)]
+        return self.block_stride if what == "panel" else self.strides[int(what.removeprefix("step"))]
 
     def view(self, flat: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         """The tensor in logical axes as a view of its memory (not for panels)."""
@@ -105,10 +105,12 @@ def activation(t: TensorType, dims: tuple[int, ...], halo: tuple[tuple[int, int]
     return Placement(t, dims, tuple(strides), 1, start, 0, 1, step * dims[0], halo)
 
 
-def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int) -> Placement:
-    """Panels of the innermost axis; inside a panel the taps, then the other channels, then the lanes."""
+def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int, panels: bool) -> Placement:
+    """Panels of the innermost axis (else one panel); inside, the taps, then the other channels, then the lanes."""
     extent = dims[innermost]
     block = block_lanes(extent, lanes)
+    if not panels:
+        block *= -(-extent // block)
     strides = [0] * len(dims)
     strides[innermost] = 1
     step = block
@@ -117,17 +119,19 @@ def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int) 
     for axis in (*others[:1], *reversed(others[1:])):
         strides[axis] = step
         step *= dims[axis]
-    panels = -(-extent // block)
-    return Placement(t, dims, tuple(strides), innermost, 0, block, step // block, step * panels)
+    count = -(-extent // block)
+    return Placement(t, dims, tuple(strides), innermost, 0, block, step // block if panels else 1, step * count)
 
 
-def place(t: TensorType, batch: int, wanted: int | None, halo: tuple[tuple[int, int], ...], lanes: int) -> Placement:
+def place(
+    t: TensorType, batch: int, wanted: int | None, halo: tuple[tuple[int, int], ...], lanes: int, panels: bool
+) -> Placement:
     """The placement of a concrete tensor. Integers and scalars are row-major."""
     dims = t.dims(batch)
     if t.batched:
         return activation(t, dims, halo)
     if t.dtype in (DType.F32, DType.F64) and dims:
-        return parameter(t, dims, innermost_axis(t, wanted), lanes)
+        return parameter(t, dims, innermost_axis(t, wanted), lanes, panels)
     strides = [0] * len(dims)
     step = 1
     for axis in range(len(dims) - 1, -1, -1):

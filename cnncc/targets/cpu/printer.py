@@ -54,6 +54,7 @@ from cnncc.tensor import DType
 
 LANE = Var("lane")
 BLOCK = Var("k0")  # first lane of the block
+TILE_STATEMENTS = 8  # a loop body of so many is a register tile
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
@@ -99,6 +100,8 @@ class Printer:
         match s:
             case For(var, extent, _, inner):
                 yield f"{pad}for {var} in range({self.index(extent)}):"
+                if len(inner) >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
+                    yield f"{pad}    {self._word('keep_rolled')}()"  # unrolled, a tile no longer fits the registers
                 yield from self._lines(inner, pad + "    ")
             case Guard(condition, inner):
                 yield f"{pad}if {self.condition(condition)}:"
@@ -262,12 +265,12 @@ class Printer:
             fastest = axis == self.innermost[buffer]
             lane, rest = _split_lane(i)
             if lane:
-                step = lane if fastest else mul(lane, Size(f"{buffer}_{axis}"))
+                step = lane if fastest else mul(lane, Size(f"{buffer}_step{axis}"))
             if fastest:
                 block, rest = _split_block(rest)
-                total = add(total, add(mul(block, Size(f"{buffer}_k")), rest) if block else rest)
+                total = add(total, add(mul(block, Size(f"{buffer}_panel")), rest) if block else rest)
             else:
-                total = add(total, mul(rest, Size(f"{buffer}_{axis}")))
+                total = add(total, mul(rest, Size(f"{buffer}_step{axis}")))
         return self.index(total), step
 
     def index(self, i: Index | int) -> str:

@@ -6,12 +6,13 @@ Nothing here depends on batch size or symbolic extents; `binding.py` adds those.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cnncc.graph.ir import Graph
 from cnncc.graph.sources import Constant, Input, Parameter
 from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import Nest, Var
+from cnncc.loops.transform import accesses
 from cnncc.ops.base import Op, axis_names
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
@@ -22,6 +23,7 @@ from cnncc.targets.cpu.emit import Emitted, Memory, emit
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.layout import innermost_axis
+from cnncc.targets.cpu.schedule import choose
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType, TensorType
 
@@ -38,6 +40,7 @@ class Tensor:
     space: str
     innermost: int | None = None
     border: Border | None = None
+    panels: bool = False  # laid out in panels of a block of lanes
     alias: str = ""  # shares the memory of this tensor (an update in place)
 
 
@@ -78,16 +81,21 @@ class Program:
 PREPARE = -1  # the phase of what depends on parameters only: run after they change
 
 
-def compile_program(fused: Fused, *, dtype: DType, lanes: int, phases: Mapping[str, int]) -> Program:
+def compile_program(
+    fused: Fused, *, dtype: DType, lanes: int, phases: Mapping[str, int], panels: bool = True
+) -> Program:
     """Emit and compile every kernel of a fused graph.
 
     `phases`: the phase of each node (0 when missing). Phases run in order, each by its own entry.
+    With `panels` parameters that are only read in blocks of lanes are stored block by block. Programs that share
+    parameters must agree on it.
     """
-    return _Compiler(fused, dtype, lanes, phases).program()
+    return _Compiler(fused, dtype, lanes, phases, panels).program()
 
 
 class _Compiler:
-    def __init__(self, fused: Fused, dtype: DType, lanes: int, phases: Mapping[str, int]) -> None:
+    def __init__(self, fused: Fused, dtype: DType, lanes: int, phases: Mapping[str, int], panels: bool) -> None:
+        self.panels = panels
         self.fused, self.graph, self.dtype, self.lanes, self.phases = fused, fused.graph, dtype, lanes, phases
         self.tensors: dict[str, Tensor] = {}
         self.last_phase = max([0, *phases.values()])
@@ -140,9 +148,27 @@ class _Compiler:
         for _, kernel in kernels:
             for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
                 if name not in self.tensors:
-                    self.tensors[name] = self._tensor(name, buffer.dtype, wanted.get(name), updated)
+                    self.tensors[name] = self._tensor(name, wanted.get(name), updated)
+        if self.panels:
+            self._declare_panels([k for _, k in kernels])
 
-    def _tensor(self, name: str, dtype: DType, border: Border | None, updated: Mapping[str, str]) -> Tensor:
+    def _declare_panels(self, kernels: Sequence[Kernel]) -> None:
+        """Parameters that every kernel reads or writes by its lanes alone."""
+        other: set[str] = set()
+        for kernel in kernels:
+            tensors = dict(zip((b.name for b in kernel.nest.buffers), kernel.tensors, strict=True))
+            inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
+            lane = choose(kernel.nest, inner, self.lanes).vector
+            for buffer, index in accesses(kernel.nest.body):
+                at = index[inner[buffer]] if index else None
+                if at != Var(lane):
+                    tensor = self.tensors[tensors[buffer]]
+                    other.add(tensor.alias or tensor.name)
+        for name, tensor in self.tensors.items():
+            if not tensor.type.batched and (tensor.alias or name) not in other:
+                self.tensors[name] = replace(tensor, panels=True)
+
+    def _tensor(self, name: str, border: Border | None, updated: Mapping[str, str]) -> Tensor:
         if name.startswith("out:"):
             node = self.graph[dict(self.graph.outputs)[name[4:]]]
             return Tensor(name, node.type, "outside", node.type.axes - 1)

@@ -53,10 +53,11 @@ def block_lanes(extent: Extent, lanes: int) -> int:
 def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
     """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in memory."""
     loops, body = parallel_loops(nest)
-    vector = _lane_variable(nest, loops, innermost)
+    inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
+    vector = "" if inner else _lane_variable(nest, loops, innermost)
     reduces = any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body))
     extent = _value(loops[vector], nest) if vector else 1
-    block = block_lanes(extent, lanes) if reduces else lanes
+    block = block_lanes(extent, lanes) if lanes > 1 else 1
     others = [v for v in loops if v != vector]
     tile = _tile_variable(nest, loops, vector, others) if reduces and lanes > 1 else ""
     vectors = block // lanes
@@ -90,10 +91,12 @@ def _outputs(nest: Nest) -> list[Store]:
 
 def _lane_variable(nest: Nest, loops: Mapping[str, Index], innermost: Mapping[str, int]) -> str:
     """The variable that moves through the last store's fastest axis."""
-    store = _outputs(nest)[-1]
-    index = store.index[innermost[store.buffer]]
+    stores = _outputs(nest)
+    if not stores:
+        return ""
+    index = stores[-1].index[innermost[stores[-1].buffer]]
     found = [i.name for i in subindices(index) if isinstance(i, Var) and i.name in loops]
-    return found[-1] if found else (list(loops)[-1] if loops else "")
+    return found[-1] if found else ""
 
 
 def _row_order(variables: object) -> list[str]:
