@@ -140,7 +140,9 @@ class Body(TensorArithmetic):
         for turn in range(count):
             if s.index is not None:
                 self.names[s.index] = turn
+            self.faults.enter(s.count.span)  # a turn counts even when its body is empty
             self.run(s.body)
+            self.faults.leave()
 
     def _require(self, fact: t.Call) -> None:
         if fact.name != "fused":

@@ -236,5 +236,4 @@ class Writer:
         return docs
 
     def behind(self, node: t.Node) -> list[Doc]:
-        text = self.remarks.behind.get(id(node))
-        return [] if text is None else [Comment(text)]
+        return [Comment(text) for text in self.remarks.behind.get(id(node), ())]

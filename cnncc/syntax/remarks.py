@@ -18,7 +18,7 @@ class Remarks:
 
     above: list[str] = field(default_factory=list)
     before: dict[int, list[str]] = field(default_factory=dict)
-    behind: dict[int, str] = field(default_factory=dict)
+    behind: dict[int, list[str]] = field(default_factory=dict)
     last: dict[int, list[str]] = field(default_factory=dict)
 
 
@@ -133,7 +133,7 @@ def _attach(
         elif isinstance(node, t.Net | t.Block) and last is not None and _closed(last, comment):
             remarks.above.append(comment.text)
         elif last is not None and _same_line(last, comment):
-            remarks.behind[id(last)] = comment.text
+            remarks.behind.setdefault(id(last), []).append(comment.text)
         elif later and (earlier or bracketed):
             remarks.before.setdefault(id(later[0]), []).append(comment.text)
         elif earlier:
@@ -141,7 +141,7 @@ def _attach(
         else:
             remarks.above.append(comment.text)
         return
-    remarks.behind[id(path[0][0])] = comment.text
+    remarks.behind.setdefault(id(path[0][0]), []).append(comment.text)
 
 
 def _last_before(node: t.Node, at: int) -> t.Node | None:

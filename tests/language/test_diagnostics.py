@@ -38,10 +38,10 @@ def said(text: str) -> list[str]:
 
 
 STATEMENTS = {
-    "y = x conv(6)": "E0116 2:4 an operator is missing between `x` and `conv`",
-    "y = x -> conv(6 5x5)": "E0116 2:14 a comma is missing between `6` and `5x5`",
-    "y = x -> conv(6, pad 2)": "E0116 2:19 a comma is missing between `pad` and `2`",
-    "y = x -> conv(6, pad: 2)": "E0115 2:19 the value of `pad` follows after `=`, not `:`",
+    "y = x conv(6)": "E0116 2:6 an operator is missing between `x` and `conv`",
+    "y = x -> conv(6 5x5)": "E0116 2:16 a comma is missing between `6` and `5x5`",
+    "y = x -> conv(6, pad 2)": "E0116 2:21 a comma is missing between `pad` and `2`",
+    "y = x -> conv(6, pad: 2)": "E0115 2:21 the value of `pad` follows after `=`, not `:`",
     "y: relu(x)": "E0115 2:2 the value of `y` follows after `=`, not `:`",
     "y == relu(x)": "E0115 2:3 `==` compares two values; a name is given to a value with `=`",
     "expect n = 3": "E0115 2:10 `=` gives a name to a value; two values are compared with `==`",
@@ -56,10 +56,10 @@ STATEMENTS = {
     "y = x -> conv(6, 3 x 3)": "E0114 2:18 a size is one word, without blanks",
     "y = x -> conv(6, 3x0)": "E0114 2:18 every extent of a size is at least 1, "
     "but this one is `3x0`",
-    "y = relu(x": "E0109 2:11 `(` is never closed: expected `)`, but got `}`",
+    "y = relu(x": "E0109 2:12 `(` is never closed: expected `)`, but got `}`",
     "y = f([1, 2)": "E0109 2:12 `[` is closed by `]`, but got `)`",
     "y = relu(x))": "E0109 2:12 `)` closes nothing: no bracket of its kind is open here",
-    "y = ": "E0104 2:4 expected an expression, but got `}`",
+    "y = ": "E0104 2:6 expected an expression, but got `}`",
     "y = x +\nz = y": "E0104 2:8 expected an expression after `+`, but a new statement begins",
     "y = x ->\nz = y": "E0104 2:9 expected the name of an operator after `->`, "
     "but a new statement begins",

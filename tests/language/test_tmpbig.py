@@ -29,7 +29,7 @@ def _sibling(name: str) -> ModuleType:
 
 trees = _sibling("trees")
 slow = settings(
-    max_examples=800, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 

@@ -169,6 +169,7 @@ def reads(index: Index) -> Store:
         each(Store("y", (AT,), Choose(compare("<", AT, 4), x_at(4), x_at(-4)))),
         each(reads(AT // 2 * 2 + AT % 2)),
         each(reads(AT % 3 + 5)),
+        each(reads(AT * (-1) + 7)),
         each(reads(Least(AT + 3, Int(7)))),
         each(serial([("k", Least(Int(3), Int(8) + AT * (-1)))], reads(AT + K))),
         each(reads(Fetch("ids", (AT,)))),
@@ -190,6 +191,7 @@ def test_accesses_that_are_in_range(body: For) -> None:
             "index 0",
         ),
         (each(reads(AT * AT)), r"\[0, 49\]"),
+        (each(reads(AT * (-1) + 6)), r"\[-1, 6\]"),
         (each(Store("y", (AT + 1,), ONE)), r"y\[i \+ 1\]"),
         (each(reads(AT), extent=9), "index 0"),
         (each(reads(Fetch("ids", (AT + 1,)))), r"ids\[i \+ 1\]"),
@@ -232,6 +234,7 @@ ZERO = each(Store("y", (AT,), Lit(0.0)))
         ((each(Accumulate("y", (AT,), ONE)),), "not stored before"),
         ((ZERO, each(Accumulate("y", (Fetch("ids", (AT,)),), ONE))), "parallel loop i"),
         ((ZERO, each(Accumulate("y", (AT // 2,), ONE))), "parallel loop i"),
+        ((ZERO, each(Accumulate("y", (AT + AT // 2 * (-2),), ONE))), "parallel loop i"),
     ],
 )  # fmt: skip
 def test_seeded_faults(body: Body, message: str) -> None:

@@ -71,7 +71,10 @@ class Program:
     lives: Mapping[str, Life]
     inputs: tuple[str, ...]
     outputs: tuple[tuple[str, str], ...]
-    first_steps: Mapping[int, int] = field(default_factory=dict)
+    phases: Mapping[str, int] = field(default_factory=dict)
+
+    def phase_of(self, node: str) -> int:
+        return self.phases.get(node, 0)
 
     @property
     def slots(self) -> dict[str, int]:
@@ -119,6 +122,7 @@ class _Compiler:
             lives(touched, arena, results),  # type: ignore[arg-type]
             tuple(n.name for n in self.graph.of("input")),
             self.graph.outputs,
+            dict(self.phases),
         )  # fmt: skip
 
     # --- tensors ---

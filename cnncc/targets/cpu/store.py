@@ -15,14 +15,15 @@ class Store:
 
     def __init__(self) -> None:
         self._blocks: dict[str, tuple[Placement, Array]] = {}
+        self._waiting: dict[str, Array] = {}
         self.version = 0  # counts changes, so that prepared values know when they are stale
 
     @property
     def bytes(self) -> int:
-        return sum(p.bytes for p, _ in self._blocks.values())
+        return sum(p.bytes for p, _ in self._blocks.values()) + sum(a.nbytes for a in self._waiting.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._blocks
+        return name in self._blocks or name in self._waiting
 
     def allocate(self, name: str, placement: Placement) -> Array:
         """The block of a tensor, made on first use (zeroed)."""
@@ -35,18 +36,25 @@ class Store:
 
         flat = aligned_bytes(max(placement.bytes, 64)).view(NUMPY[placement.type.dtype])
         self._blocks[name] = placement, flat
+        if name in self._waiting:
+            placement.pack(self._waiting.pop(name), flat)
         return flat
 
     def write(self, name: str, array: Array) -> None:
-        """Set a tensor from its logical array."""
-        placement, flat = self._blocks[name]
-        placement.pack(array, flat)
+        """Set a tensor from its logical array; before the tensor has a layout the array waits."""
+        if name in self._blocks:
+            placement, flat = self._blocks[name]
+            placement.pack(array, flat)
+        else:
+            self._waiting[name] = np.array(array)
         self.version += 1
 
     def read(self, name: str) -> Array:
-        """A tensor's logical array, a copy."""
+        """A tensor's logical array, a copy. Raises KeyError for a tensor that was never written."""
+        if name in self._waiting:
+            return self._waiting[name].copy()
         placement, flat = self._blocks[name]
         return placement.unpack(flat)
 
     def names(self) -> list[str]:
-        return list(self._blocks)
+        return [*self._blocks, *self._waiting]

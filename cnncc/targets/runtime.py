@@ -1,0 +1,314 @@
+"""A compiled graph that can be called: arrays in, arrays out, for any batch size and any extents the graph allows.
+
+`Runtime` is the CPU target, `InterpRuntime` the definition; both have one interface, so a model does not know which it has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from cnncc.errors import Diagnostic, Note, SpecError
+from cnncc.graph.ir import Graph, Node
+from cnncc.graph.sources import Constant, Input, Parameter
+from cnncc.passes.fuse import Fused
+from cnncc.targets.cpu.binding import NUMPY, Binding, bind
+from cnncc.targets.cpu.machine import detect
+from cnncc.targets.cpu.program import PREPARE, Program, compile_program
+from cnncc.targets.cpu.store import Store
+from cnncc.targets.cpu.team import Team
+from cnncc.targets.interp.program import run_interp
+from cnncc.tensor import DType, Poly, Symbol, TensorType, evaluate
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BINDINGS = 8  # kept per runtime, the least recently used goes first
+ARENAS = 4  # callers of one binding that run at the same time; more wait
+
+
+class Session(Protocol):
+    """One pass through the phases on one arena: forward, then backward, then update."""
+
+    def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The batch size and symbolic extents of a call."""
+
+    batch: int
+    symbols: tuple[tuple[str, int], ...]
+
+
+def shape_of(graph: Graph, inputs: Mapping[str, Array]) -> Shape:
+    """What the arrays say about batch and extents.
+
+    `inputs`: logical arrays by the names of input nodes. Raises ValueError when an array does not fit its node's type, or when
+    two arrays disagree.
+    """
+    batch: int | None = None
+    symbols: dict[str, int] = {}
+    for node in graph.of("input"):
+        if node.name not in inputs:
+            continue
+        shape = inputs[node.name].shape
+        if len(shape) != node.type.axes:
+            raise ValueError(f"{node.name}: expected {node.type}, got an array of shape {shape}")
+        if node.type.batched:
+            if batch is not None and batch != shape[0]:
+                raise ValueError(f"{node.name}: a batch of {shape[0]}, but another input has {batch}")
+            batch = shape[0]
+            shape = shape[1:]
+        for extent, n in zip(node.type.shape, shape, strict=True):
+            name = _lone_symbol(extent)
+            if name is None:
+                continue
+            if symbols.setdefault(name, n) != n:
+                raise ValueError(f"{node.name}: {name} is {n} here, but {symbols[name]} elsewhere")
+        expected = node.type.concrete(symbols).dims(batch or 0)
+        if expected != inputs[node.name].shape:
+            raise ValueError(f"{node.name}: expected {node.type}, got an array of shape {inputs[node.name].shape}")
+    return Shape(1 if batch is None else batch, tuple(sorted(symbols.items())))
+
+
+def _lone_symbol(extent: int | Poly) -> str | None:
+    if isinstance(extent, Poly) and len(extent.terms) == 1:
+        monomial, coefficient = extent.terms[0]
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
+            return monomial[0].name
+    return None
+
+
+def check_extents(graph: Graph, shape: Shape) -> None:
+    """Rerun what was promised for symbolic extents. Raises SpecError (E0802)."""
+    values = dict(shape.symbols)
+    if not values:
+        return
+    found = []
+    for condition in graph.conditions:
+        n = evaluate(condition.extent, values)
+        if n % condition.divisor:
+            text = f"{condition.text}: {condition.extent} is {n}, which {condition.divisor} does not divide"
+            found.append(_extent_error(text, condition.origin.span, values))
+    for node in graph.nodes:
+        if any(not isinstance(e, int) or e < 1 for e in node.type.concrete(values).shape):
+            text = f"{node.name} would be {node.type.concrete(values)}"
+            found.append(_extent_error(text, node.origin.span, values))
+    if found:
+        raise SpecError(found)
+
+
+def _extent_error(text: str, span: Any, values: Mapping[str, int]) -> Diagnostic:
+    given = ", ".join(f"{k} = {v}" for k, v in values.items())
+    return Diagnostic(
+        "E0802", text, span, notes=(Note(f"the data have {given}"),), helps=("pad or crop the data",)
+    )
+
+
+class Runtime:
+    """The CPU target's program for one graph, with its bindings. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        fused: Fused,
+        *,
+        store: Store,
+        phases: Mapping[str, int] | None = None,
+        dtype: DType = DType.F32,
+        threads: int | None = None,
+        lanes: int | None = None,
+        max_memory: int | None = None,
+        panels: bool = True,
+    ) -> None:
+        machine = detect()
+        wide = machine.lanes_f32 if dtype is DType.F32 else machine.lanes_f64
+        self.fused, self.graph, self.store = fused, fused.graph, store
+        self.threads = threads or machine.cores
+        self.limit = max_memory if max_memory is not None else machine.memory_limit // 2
+        self.phases = _with_prepared(self.graph, phases or {})
+        self.program: Program = compile_program(
+            fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels
+        )
+        self._bindings: OrderedDict[Shape, Binding] = OrderedDict()
+        self._lock = threading.RLock()
+        self._prepared = -1
+
+    @property
+    def entry_texts(self) -> Mapping[int, str]:
+        return self.program.entry_texts
+
+    @property
+    def kernel_texts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(s.text for s in self.program.steps))
+
+    def bind(self, shape: Shape) -> Binding:
+        """The binding for a batch size and extents, made on first use. Raises SpecError (E08xx)."""
+        with self._lock:
+            if shape in self._bindings:
+                self._bindings.move_to_end(shape)
+                return self._bindings[shape]
+            check_extents(self.graph, shape)
+            binding = bind(
+                self.program, shape.batch, dict(shape.symbols), self.store,
+                limit=self.limit, threads=self.threads, arenas=ARENAS,
+            )  # fmt: skip
+            self._bindings[shape] = binding
+            if len(self._bindings) > BINDINGS:
+                self._bindings.popitem(last=False)
+            return binding
+
+    def run(self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None) -> dict[str, Array]:
+        """All phases (or the given ones) in order: results by public name, fresh logical arrays.
+
+        `inputs`: C-contiguous arrays of the input nodes' dtypes, by node name.
+        """
+        with self.session(shape_of(self.graph, inputs)) as session:
+            outputs: dict[str, Array] = {}
+            for phase in phases if phases is not None else self.run_phases:
+                outputs |= session.run(phase, inputs)
+            return outputs
+
+    @property
+    def run_phases(self) -> list[int]:
+        return [p for p in self.program.entries if p != PREPARE]
+
+    @contextmanager
+    def session(self, shape: Shape) -> Iterator[Session]:
+        """An arena of the binding, for running the phases one by one."""
+        binding = self.bind(shape)
+        self._prepare(binding)
+        with binding.pool.acquire() as arena:
+            yield _CpuSession(self, binding, arena)
+
+    def _prepare(self, binding: Binding) -> None:
+        """Recompute what depends on parameters only, when they have changed."""
+        if PREPARE not in self.program.entries:
+            return
+        with self._lock:
+            if self._prepared == self.store.version:
+                return
+            with binding.pool.acquire() as arena:
+                binding.run(PREPARE, {}, Team.shared(1), arena)
+            self._prepared = self.store.version
+
+
+@dataclass
+class _CpuSession:
+    runtime: Runtime
+    binding: Binding
+    arena: Array
+
+    def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        program, binding = self.runtime.program, self.binding
+        outside: dict[str, Array] = {}
+        for name, array in inputs.items():
+            outside[f"in:{name}"] = outside[name] = array
+        results = {}
+        for public, name in program.outputs:
+            if max(program.phase_of(name), 0) == phase:
+                p = binding.placements[f"out:{public}"]
+                results[public] = outside[f"out:{public}"] = np.empty(p.dims, NUMPY[p.type.dtype])
+        binding.run(phase, outside, Team.shared(self.runtime.threads), self.arena)
+        return results
+
+
+def _with_prepared(graph: Graph, phases: Mapping[str, int]) -> dict[str, int]:
+    """The phases, and PREPARE for what depends on parameters only, in a graph without updates."""
+    found = dict(phases)
+    if graph.updates or phases:
+        return found
+    fixed = {n.name for n in graph.nodes if isinstance(n.op, Parameter)}
+    for node in graph.nodes:
+        if node.inputs and all(i in fixed for i in node.inputs) and not node.type.batched:
+            fixed.add(node.name)
+            found[node.name] = PREPARE
+    return found
+
+
+class InterpRuntime:
+    """The interpreter behind the same interface. Parameters live in a plain dict store."""
+
+    def __init__(self, fused: Fused, *, store: DictStore, phases: Mapping[str, int] | None = None, dtype: DType = DType.F32) -> None:
+        self.fused, self.graph, self.store, self.dtype = fused, fused.graph, store, dtype
+        self.phases = dict(phases or {})
+        self.threads = 1
+
+    def run(self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None) -> dict[str, Array]:
+        """All phases; `phases` other than all of them need a session."""
+        with self.session(shape_of(self.graph, inputs)) as session:
+            outputs: dict[str, Array] = {}
+            for phase in phases if phases is not None else self.run_phases:
+                outputs |= session.run(phase, inputs)
+            return outputs
+
+    @property
+    def run_phases(self) -> list[int]:
+        return sorted({0, *self.phases.values()})
+
+    @contextmanager
+    def session(self, shape: Shape) -> Iterator[Session]:
+        check_extents(self.graph, shape)
+        yield _InterpSession(self, shape, {})
+
+
+@dataclass
+class _InterpSession:
+    runtime: InterpRuntime
+    shape: Shape
+    arrays: dict[str, Array]
+
+    def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        r = self.runtime
+        self.arrays |= {n: a for n, a in inputs.items()}
+        for node in r.graph.of("parameter"):
+            self.arrays[node.name] = r.store.read(node.name)
+        kernels = tuple(k for k in r.fused.kernels if r.phases.get(k.sink.name, 0) == phase)
+        part = Fused(r.graph, kernels, ())
+        dtype = np.float32 if r.dtype is DType.F32 else np.float64
+        self.arrays = run_interp(part, self.arrays, self.shape.batch, dtype, dict(self.shape.symbols))
+        written = {n for k in kernels for n in k.writes}
+        for old, new in r.graph.updates:
+            if new in written:
+                r.store.write(old, self.arrays[new])
+        results = {}
+        for public, name in r.graph.outputs:
+            if name in self.arrays and r.phases.get(name, 0) == phase:
+                results[public] = self.arrays[name]
+        return results
+
+
+class DictStore:
+    """Parameters as logical arrays."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+        self.version = 0
+
+    def write(self, name: str, array: Array) -> None:
+        self._arrays[name] = np.array(array)
+        self.version += 1
+
+    def read(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def names(self) -> list[str]:
+        return list(self._arrays)
+
+
+def inputs_of(graph: Graph) -> list[Node]:
+    """The data inputs of a graph, in order (targets, seeds and numbers of a step left out)."""
+    return [n for n in graph.nodes if isinstance(n.op, Input) and n.op.role == "data"]
+
+
+def constants_of(graph: Graph) -> list[Node]:
+    return [n for n in graph.nodes if isinstance(n.op, Constant)]
+
+
+def numpy_dtype(t: TensorType) -> type[np.generic]:
+    return NUMPY[t.dtype]
