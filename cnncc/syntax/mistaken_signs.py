@@ -78,7 +78,7 @@ def missing_value(stuck: Stuck) -> Repair | None:
         f"expected {what}",
     )
     instead = (stuck.make("NAME"), stuck.tokens[stuck.index - 1])
-    return Repair(diagnostic, instead, stuck.index, undo=1)
+    return Repair(diagnostic, instead, stuck.index, undo=1, restart=stuck.index - 1)
 
 
 def colon_for_equal_sign(stuck: Stuck) -> Repair | None:

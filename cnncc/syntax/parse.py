@@ -83,7 +83,9 @@ class _Reader:
         if self._line(at) not in self.faulty_lines and self._line(at - 1) not in self.faulty_lines:
             self.found.add(repair.diagnostic)
         resumed = self._apply(repair)
-        return self._give_up(at) if resumed is None else resumed
+        if resumed is not None:
+            return resumed
+        return self._give_up(at if repair.restart is None else repair.restart)
 
     def _line(self, index: int) -> int:
         if index < 0:

@@ -44,13 +44,15 @@ class Repair:
     """What to tell, and how to read on.
 
     `undo` words are taken back, `instead` is read in place of the words up to `resume`. Without
-    `resume` the parser gives the statement up and goes on at the next one.
+    `resume`, or where that reading fails too, the parser gives the statement up and looks for the
+    next one from here on, or from the word `restart`.
     """
 
     diagnostic: Diagnostic
     instead: tuple[Token, ...] = ()
     resume: int | None = None
     undo: int = 0
+    restart: int | None = None
 
 
 @dataclass(frozen=True)

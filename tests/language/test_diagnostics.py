@@ -141,6 +141,7 @@ def test_mistakes_of_different_statements_are_all_reported():
     assert [line.split()[:2] for line in said(text)] == [
         ["E0116", "2:9"],
         ["E0116", "3:7"],
+        ["E0104", "4:10"],
         ["E0109", "5:8"],
         ["E0104", "6:11"],
         ["E0118", "9:1"],
