@@ -115,6 +115,14 @@ TRAINING: dict[str, Explanation] = {
         _train("optimizer = sgd(lr = -0.1)"),
         _train("optimizer = sgd(lr = 0.1)"),
     ),
+    "E0606": Explanation(
+        "the loss is no longer a finite number",
+        "Training stops at the step whose loss is infinite or not a number, before that step "
+        "changes a parameter. The usual reasons are a learning rate that is too large, and data "
+        "that are not scaled or not finite.",
+        _train("optimizer = sgd(lr = 1000.0)"),
+        _train("optimizer = sgd(lr = 0.01)"),
+    ),
 }
 
 FILES: dict[str, Explanation] = {

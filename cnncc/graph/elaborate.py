@@ -34,13 +34,17 @@ def elaborate(
     net: str | None = None,
     arguments: Arguments | None = None,
     train: bool = False,
+    loss: bool = False,
 ) -> tuple[Graph, Module]:
     """Build the graph of a net (`net`, or the last of the file), with `arguments` for its
     parameters.
 
-    With `train` the graph also computes the loss of the net's `train` block: its targets are
-    further inputs and its last output is `loss`. Raises SpecError with every mistake, in the order
-    of the text: E012x limits, E02xx shapes, E03xx names and arguments, E06xx training.
+    With `train` layers behave as in training (dropout, statistics of the batch), and the graph also
+    computes the loss of the net's `train` block: its targets are further inputs and its last output
+    is `loss`. With `loss` alone it computes the loss while layers behave as at inference.
+
+    Raises SpecError with every mistake, in the order of the text: E012x limits, E02xx shapes, E03xx
+    names and arguments, E06xx training.
     """
     faults = Faults()
     check_declarations(program, faults)
@@ -53,11 +57,11 @@ def elaborate(
     body.run(chosen.body)
     body.finish(chosen)
     training: Training | None = None
-    loss: Node | None = None
+    loss_node: Node | None = None
     if block is not None:
         reader = TrainBody(body)
-        training, loss = reader.read(block, with_loss=train)
-    elif train:
+        training, loss_node = reader.read(block, with_loss=train or loss)
+    elif train or loss:
         faults.error(
             "E0601",
             f"the net `{chosen.name}` cannot be trained: the file has no block for it",
@@ -66,7 +70,7 @@ def elaborate(
         )
     faults.found.raise_if_any()
     session.drop_unused_key()
-    outputs = [*body.outputs.items(), *([("loss", loss)] if loss is not None else [])]
+    outputs = [*body.outputs.items(), *([("loss", loss_node)] if loss_node is not None else [])]
     graph = session.builder.graph(outputs, session.conditions)
     return graph, body.module(chosen, training)
 

@@ -2,13 +2,14 @@
 computes them.
 
     sgd      v' = momentum * v + (g + decay * w);  w' = w - rate * v'
+    nesterov the same v';  w' = w - rate * ((g + decay * w) + momentum * v')
     adam     g' = g + decay * w
              m' = m + (1 - beta1) * (g' - m);  v' = beta2 * v + (1 - beta2) * g'^2
              w' = keep * w - step * m' / (sqrt(v') / root + eps)
              with step = rate / (1 - beta1^t), root = sqrt(1 - beta2^t), keep = 1
     adamw    the same with decay = 0 and keep = 1 - rate * decay
 
-Sources: Robbins and Monro (1951), Sutskever et al. (2013); Kingma and Ba (2015); Loshchilov and
+Sources: Robbins and Monro (1951), Sutskever et al. (2013, both momenta); Kingma and Ba (2015); Loshchilov and
 Hutter (2019). All hyperparameters are run-time numbers, f32[1], so that a schedule needs no new
 kernel; 1 - beta is one of its own, because in float32 it would lose its digits.
 """
@@ -79,6 +80,26 @@ class SgdWeight(Step):
         return prim("fma", prim("neg", rate), v, w)
 
 
+@operator("sgd_nesterov")
+@dataclass(frozen=True)
+class SgdNesterov(Step):
+    """(w, v, g, momentum, decay, rate) -> w - rate * ((g + decay * w) + momentum * v), v the new
+    velocity.
+    """
+
+    tensors, numbers = 3, 3
+
+    def reference(  # type: ignore[override]
+        self, w: Array, v: Array, g: Array, momentum: Array, decay: Array, rate: Array
+    ) -> Array:
+        return np.asarray(w - rate * ((g + decay * w) + momentum * v))
+
+    def scalar(self, *args: Value) -> Value:
+        w, v, g, momentum, decay, rate = args
+        ahead = prim("fma", momentum, v, _sum(w, decay, g))
+        return prim("fma", prim("neg", rate), ahead, w)
+
+
 @operator("adam_mean")
 @dataclass(frozen=True)
 class AdamMean(Step):
@@ -132,11 +153,22 @@ class AdamWeight(Step):
 
 
 def sgd(
-    b: Builder, w: Node, g: Node, v: Node, *, rate: Node, momentum: Node, decay: Node
+    b: Builder,
+    w: Node,
+    g: Node,
+    v: Node,
+    *,
+    rate: Node,
+    momentum: Node,
+    decay: Node,
+    nesterov: bool = False,
 ) -> tuple[Node, Node]:
     """Add a step of SGD with momentum and L2 decay: the new weight and velocity."""
     velocity = b.add(SgdVelocity(), v, g, w, momentum, decay, name=f"{w.name}.velocity")
-    return b.add(SgdWeight(), w, velocity, rate, name=f"{w.name}.next"), velocity
+    name = f"{w.name}.next"
+    if nesterov:
+        return b.add(SgdNesterov(), w, velocity, g, momentum, decay, rate, name=name), velocity
+    return b.add(SgdWeight(), w, velocity, rate, name=name), velocity
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cnncc.errors import CompilerBug
-from cnncc.loops.ir import Body, For, Guard, Index, Int, Kind, Nest, Size, Statement, Var, statements
+from cnncc.loops.ir import Body, Div, For, Guard, Index, Int, Kind, Mod, Nest, Rewrite, Size, Statement, Var, add, mul, statements
 from cnncc.loops.elementary import expand
 from cnncc.loops.transform import jam, lift, parallel_loops
 from cnncc.targets.cpu.printer import BLOCK, LANE, NotInLanes, Printer
@@ -19,6 +19,11 @@ from cnncc.targets.cpu.schedule import Schedule, choose
 from cnncc.tensor import DType
 
 ROWS_PER_TASK = "rows_per_task"
+
+
+_GENERATOR = {
+    t: [f"from cnncc.targets.cpu.vector.random import mixed_key, uniform_{t.value}"] for t in (DType.F32, DType.F64)
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
         *(["from math import inf, nan", ""] if any("inf" in t or "nan" in t for t in tasks) else []),
         "from cnncc.targets.cpu.compiled import compiled",
         f"from cnncc.targets.cpu.vector import {', '.join(words)}",
+        *(_GENERATOR[dtype] if any(s.printer.generator for s in segments) else []),
         "",
         "",
         f'@compiled("{signature}")',
@@ -226,6 +232,16 @@ class _Segment:
 
     # --- one tile ---
 
+    def _group(self, i: Index) -> Index | None:
+        """A block lies inside one group (the schedule sees to it), so its group is that of its first lane."""
+        v = Var(self.schedule.vector)
+        match i:
+            case Div(a, b) if a == v:
+                return Div(BLOCK, b)
+            case Mod(a, b) if a == v:
+                return add(Mod(BLOCK, b), add(v, mul(BLOCK, -1)))
+        return None
+
     def _body(self, indent: int, positions: list[Index], *, full: bool) -> list[str]:
         """The body for the tile's positions, with whole vectors or with a masked one."""
         s = self.schedule
@@ -233,6 +249,7 @@ class _Segment:
         # vectors first: then each position reads its input once and uses it for all of them
         if s.vector:
             lane = LANE if s.lanes > 1 else Int(0)
+            body = Rewrite(index=self._group).on_body(body) if s.lanes > 1 else body
             if full:
                 body = jam(body, s.vector, [BLOCK + (s.lanes * j) + lane for j in range(s.vectors)])
             else:

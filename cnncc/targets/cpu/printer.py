@@ -80,6 +80,7 @@ class Printer:
     lanes: int
     names: set[str] = field(default_factory=set)  # words of the vector module
     arguments: dict[str, None] = field(default_factory=dict)  # run-time arguments, in order of first use
+    generator: bool = False  # the text draws random numbers
     tail: str = ""  # lanes left, when the block is not full
     _vectors: set[str] = field(default_factory=set)  # locals that hold vectors
 
@@ -180,8 +181,8 @@ class Printer:
                 if LANE in set(subindices(i)):
                     raise NotInLanes("an index that differs between lanes is used as a number")
                 return self._call(self.dtype.value, self.index(i))
-            case Uniform():
-                raise NotInLanes("random numbers")
+            case Uniform(key, counter):
+                return self._uniform(key, counter)
             case Prim(fn, args):
                 return self._prim(fn, args)
             case Choose(c, a, b):
@@ -189,6 +190,17 @@ class Printer:
                 return f"({self._as(a, wide)} if {self.condition(c)} else {self._as(b, wide)})"
             case _:
                 assert_never(v)
+
+    def _uniform(self, key: Index, counter: Index) -> str:
+        """A number of the counter-based generator; the lanes' counters are evenly spaced."""
+        step, rest = _spaced(counter)
+        count = self._call("u64", self.index(rest))
+        if self.lanes > 1 and step is not None:
+            lanes = self._call(f"count{self.lanes}", self._call("u64", "0"))
+            apart = self._call("wrap_mul", lanes, self._call("u64", self.index(step)))
+            count = self._call("wrap_add", apart, count)
+        self.generator = True
+        return f"uniform_{self.dtype.value}(mixed_key({self.index(key)}), {count})"
 
     def _prim(self, fn: str, args: tuple[Value, ...]) -> str:
         wide = any(self._wide(a) for a in args)
@@ -331,6 +343,26 @@ class Printer:
 
     def _call(self, name: str, *arguments: str) -> str:
         return f"{self._word(name)}({', '.join(arguments)})"
+
+
+def _spaced(i: Index) -> tuple[Index | None, Index]:
+    """i = step * lane + rest, the step an index without lanes (None: lanes do not occur)."""
+    if LANE not in set(subindices(i)):
+        return None, i
+    match i:
+        case Var():
+            return Int(1), Int(0)
+        case Add(a, b):
+            (x, p), (y, q) = _spaced(a), _spaced(b)
+            return (y if x is None else x if y is None else add(x, y)), add(p, q)
+        case Mul(a, b):
+            x, p = _spaced(a)
+            y, q = _spaced(b)
+            if y is None:
+                return (None if x is None else mul(x, b)), mul(p, b)
+            if x is None:
+                return mul(y, a), mul(q, a)
+    raise NotInLanes(f"lanes are not evenly spaced in {i}")
 
 
 def _is_lane_index(i: Index) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from cnncc.graph.ir import Graph
 from cnncc.graph.sources import Constant, Input, Parameter
 from cnncc.loops.build import NestBuilder, parallel
-from cnncc.loops.ir import Nest, Var
+from cnncc.loops.ir import Index, Nest, Var
 from cnncc.loops.transform import accesses
 from cnncc.ops.base import Op, axis_names
 from cnncc.passes.fuse import Fused
@@ -23,7 +23,7 @@ from cnncc.targets.cpu.emit import Emitted, Memory, emit
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.layout import innermost_axis
-from cnncc.targets.cpu.schedule import choose
+from cnncc.targets.cpu.schedule import Schedule, block_lanes
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType, TensorType
 
@@ -109,6 +109,8 @@ class _Compiler:
         steps: list[Step] = []
         for phase, kernel in kernels:
             steps += self._steps(phase, kernel)
+        if self.panels:
+            self._declare_panels(steps)
         steps.sort(key=lambda s: s.phase)  # stable: kernels keep their order inside a phase
         for text in dict.fromkeys(s.text for s in steps):
             load_module(text, kind="kernel")
@@ -130,9 +132,11 @@ class _Compiler:
     def _with_copies(self) -> list[tuple[int, Kernel]]:
         """The kernels with their phases, and copies between the caller's arrays and channels-last tensors."""
         kernels: list[tuple[int, Kernel]] = []
+        consumers = self.graph.consumers()
         for node in self.graph.of("input"):
-            if _copied(node.type):
-                kernels.append((0, _copy(f"in:{node.name}", node.name, node.type)))
+            if _copied(node.type):  # when it is first needed: the gradient of an output arrives after forward
+                phase = min((max(self.phases.get(c.name, 0), 0) for c in consumers[node.name]), default=0)
+                kernels.append((phase, _copy(f"in:{node.name}", node.name, node.type)))
         kernels += [(self.phases.get(k.sink.name, 0), k) for k in self.fused.kernels]
         for public, name in self.graph.outputs:
             phase = max(self.phases.get(name, 0), 0)
@@ -153,24 +157,27 @@ class _Compiler:
             for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
                 if name not in self.tensors:
                     self.tensors[name] = self._tensor(name, wanted.get(name), updated)
-        if self.panels:
-            self._declare_panels([k for _, k in kernels])
 
-    def _declare_panels(self, kernels: Sequence[Kernel]) -> None:
-        """Parameters that every kernel reads or writes by its lanes alone."""
+    def _declare_panels(self, steps: Sequence[Step]) -> None:
+        """Parameters that every kernel touches by whole blocks of its lanes alone."""
         other: set[str] = set()
-        for kernel in kernels:
-            tensors = dict(zip((b.name for b in kernel.nest.buffers), kernel.tensors, strict=True))
-            inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
-            lane = choose(kernel.nest, inner, self.lanes).vector
-            for buffer, index in accesses(kernel.nest.body):
-                at = index[inner[buffer]] if index else None
-                if at != Var(lane):
+        for step in steps:
+            for nest, schedule in step.emitted.segments if step.emitted else ():
+                tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
+                for buffer, index in accesses(nest.body):
                     tensor = self.tensors[tensors[buffer]]
-                    other.add(tensor.alias or tensor.name)
+                    if not self._by_block(tensor, index, schedule):
+                        other.add(tensor.alias or tensor.name)
         for name, tensor in self.tensors.items():
             if not tensor.type.batched and (tensor.alias or name) not in other:
                 self.tensors[name] = replace(tensor, panels=True)
+
+    def _by_block(self, tensor: Tensor, index: tuple[Index, ...], s: Schedule) -> bool:
+        if tensor.type.batched or not index:
+            return True
+        axis = tensor.innermost or 0
+        own = block_lanes(tensor.type.shape[axis], self.lanes)
+        return s.lanes > 1 and s.block == own and index[axis] == Var(s.vector)
 
     def _tensor(self, name: str, border: Border | None, updated: Mapping[str, str]) -> Tensor:
         if name.startswith("out:"):

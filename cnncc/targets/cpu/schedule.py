@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnncc.loops.ir import For, Index, Int, Kind, Load, Nest, Size, Store, Var, statements, subindices
+from cnncc.loops.ir import Div, For, Index, Int, Kind, Load, Mod, Nest, Size, Store, Var, statements, subindices
 from cnncc.loops.transform import parallel_loops
-from cnncc.loops.walk import values
+from cnncc.loops.walk import indices, values
 from cnncc.tensor import Extent
 
 ACCUMULATORS = 28
@@ -58,6 +58,12 @@ def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
     reduces = any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body))
     extent = _value(loops[vector], nest) if vector else 1
     block = block_lanes(extent, lanes) if lanes > 1 else 1
+    for group in _divisors(nest, vector):
+        # blocks that do not cross groups see one group each
+        if group % block:
+            block = lanes if group % lanes == 0 else 1
+    if block < lanes:
+        lanes = 1
     others = [v for v in loops if v != vector]
     tile = _tile_variable(nest, loops, vector, others) if reduces and lanes > 1 else ""
     vectors = block // lanes
@@ -73,6 +79,13 @@ def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
         whole_tiles=isinstance(tile_extent, int) and tile_extent % width == 0,
         only_tail=isinstance(extent, int) and extent < block,
     )  # fmt: skip
+
+
+def _divisors(nest: Nest, vector: str) -> list[int]:
+    """The sizes by which the lane variable is divided: channels per group."""
+    found = [i.b for i in indices(nest.body) if isinstance(i, (Div, Mod)) and i.a == Var(vector)]
+    values = [_value(b, nest) for b in found]
+    return [v if isinstance(v, int) else 1 for v in values]
 
 
 def _value(extent: Index, nest: Nest) -> Extent:

@@ -1,0 +1,150 @@
+"""`cnncc explain`: what a code of a diagnostic means, or why the layers of a network share kernels
+or do not. The second prints the ledger of fusion, in which every edge of the graph has one entry."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from cnncc.cli.failures import DONE
+from cnncc.cli.output import amount, print_json
+from cnncc.cli.verbs import Verbs, add_json, add_net_arguments, net_arguments
+from cnncc.errors import CODES, Diagnostic, SpecError, did_you_mean, printable
+from cnncc.passes.fuse import Fused, Verdict
+from cnncc.passes.lower import Kernel
+from cnncc.tensor import Extent
+
+_CODE = re.compile(r"[eE][0-9]{1,6}")
+
+
+def add(verbs: Verbs) -> None:
+    """Add `explain`."""
+    parser = verbs.add(
+        "explain",
+        "explain an error code, or what was fused in a network and why",
+        explain,
+        [
+            "cnncc explain E0202",
+            "cnncc explain lenet_digits",
+            "cnncc explain resnet50 --fused",
+            "cnncc explain lenet_digits --train --json",
+        ],
+        "For a network: one line for every edge of its graph, grouped by kernel. + edges are fused\n"
+        "and keep a tensor out of memory; - edges are not, and the line says why.",
+    )
+    parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
+    add_net_arguments(parser)
+    parser.add_argument("--train", action="store_true", help="the graph of a training step")
+    parser.add_argument("--fused", action="store_true", help="leave out the edges not fused")
+    add_json(parser, "the ledger")
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print the explanation of a code, or the ledger of a network."""
+    if _CODE.fullmatch(options.topic):
+        print(_explanation(options.topic.upper()), end="")
+        return DONE
+    from cnncc.cli.stages import Request
+
+    fused = Request(options.topic, net_arguments(options), train=options.train).fused()
+    if options.json:
+        print_json(as_json(fused))
+    else:
+        print("\n".join(ledger_lines(fused, only_fused=options.fused)))
+    return DONE
+
+
+def _explanation(code: str) -> str:
+    if code in CODES:
+        return CODES[code].text(code)
+    near = did_you_mean(code, CODES)
+    helps = (f"did you mean {' or '.join(near)}?",) if near else ("codes are E0101 to E0899",)
+    raise SpecError(Diagnostic("E0311", f"there is no code {code}", helps=helps))
+
+
+def ledger_lines(fused: Fused, *, only_fused: bool = False) -> list[str]:
+    """The ledger as lines: a summary, then for every kernel its nodes and the edges into them."""
+    verdicts = _by_kernel(fused)
+    joined = [v for v in fused.ledger if v.fused]
+    saved = sum(v.bytes_saved for v in joined if isinstance(v.bytes_saved, int))
+    operators = sum(len(k.nodes) for k in fused.kernels)
+    lines = [
+        f"{printable(fused.graph.name)}: {operators} operators in {len(fused.kernels)} kernels, "
+        f"{len(joined)} of {len(fused.ledger)} edges fused",
+        f"fusion keeps {amount(saved)} of every sample out of memory",
+        "not fused: " + _reasons(v for v in fused.ledger if not v.fused),
+    ]
+    for number, kernel in enumerate(fused.kernels, 1):
+        shown = [v for v in verdicts[number - 1] if v.fused or not only_fused]
+        if only_fused and not shown:
+            continue
+        lines += ["", f"kernel {number}: {_title(kernel)}", *_edges(shown)]
+    return lines
+
+
+def _by_kernel(fused: Fused) -> list[list[Verdict]]:
+    """The verdicts on the edges into each kernel's nodes, in the order of the kernels."""
+    home = {node.name: i for i, k in enumerate(fused.kernels) for node in k.nodes}
+    found: list[list[Verdict]] = [[] for _ in fused.kernels]
+    for verdict in fused.ledger:
+        found[home[verdict.consumer]].append(verdict)
+    return found
+
+
+def _title(kernel: Kernel) -> str:
+    names = " + ".join(f"{printable(n.name)} ({n.op.name})" for n in kernel.nodes)
+    span = kernel.nodes[0].origin.span
+    return f"{names}  [{span.file}:{span.line}]" if span is not None and span.known else names
+
+
+def _edges(verdicts: Sequence[Verdict]) -> list[str]:
+    arrows = [printable(f"{v.producer} -> {v.consumer}") for v in verdicts]
+    wide = max(map(len, arrows), default=0)
+    rules = max((len(v.rule) for v in verdicts), default=0)
+    return [
+        f"  {'+' if v.fused else '-'} {arrow:{wide}}  {v.rule:{rules}}  {printable(v.reason)}"
+        + (f" ({_amount(v.bytes_saved)} saved)" if v.fused else "")
+        for v, arrow in zip(verdicts, arrows, strict=True)
+    ]
+
+
+def _reasons(verdicts: Any) -> str:
+    counts = Counter(v.rule for v in verdicts)
+    return ", ".join(f"{rule} {n}" for rule, n in counts.most_common()) or "nothing"
+
+
+def _amount(size: Extent) -> str:
+    return amount(size) if isinstance(size, int) else f"{size} bytes"
+
+
+def as_json(fused: Fused) -> dict[str, Any]:
+    """The ledger as JSON-ready values: kernels with their nodes, and every edge with its kernel."""
+    return {
+        "name": fused.graph.name,
+        "operators": sum(len(k.nodes) for k in fused.kernels),
+        "kernels": [
+            {
+                "nodes": [n.name for n in k.nodes],
+                "operators": [n.op.name for n in k.nodes],
+                "reads": list(k.reads),
+                "writes": list(k.writes),
+            }
+            for k in fused.kernels
+        ],
+        "edges": [
+            {
+                "kernel": number,
+                "producer": v.producer,
+                "consumer": v.consumer,
+                "fused": v.fused,
+                "rule": v.rule,
+                "reason": v.reason,
+                "bytes_saved": v.bytes_saved if isinstance(v.bytes_saved, int) else str(v.bytes_saved),
+            }
+            for number, verdicts in enumerate(_by_kernel(fused))
+            for v in verdicts
+        ],
+    }

@@ -1,0 +1,236 @@
+"""The text of each stage of the pipeline, for `cnncc compile --emit`. The front stages need neither
+a machine nor Numba; from `plan` on the network is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cnncc import compiler
+from cnncc.errors import Diagnostic, SpecError, printable
+from cnncc.graph.ir import Graph
+from cnncc.graph.text import print_graph
+from cnncc.loops.text import print_nest
+from cnncc.passes.fuse import Fused, fuse
+from cnncc.passes.lower import Kernel
+from cnncc.passes.training import StepGraph, training_graph
+from cnncc.tensor import Poly, Symbol
+
+if TYPE_CHECKING:
+    from cnncc.targets.runtime import Runtime
+
+STAGES = (
+    "tree", "graph", "typed", "train", "fused", "plan", "loops", "python", "llvm", "asm", "dot",
+)  # fmt: skip
+"""In the order of the pipeline; `dot` is a drawing of `fused`."""
+
+ENDINGS = {"python": "py", "llvm": "ll", "asm": "s", "dot": "dot"}
+PHASES = {-1: "prepare", 0: "forward", 1: "backward", 2: "update"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compile: a source, the values of its arguments, and how."""
+
+    net: str
+    arguments: Mapping[str, bool | int | float] = field(default_factory=dict)
+    train: bool = False
+    fuse: bool = True
+    batch: int = 1
+    extents: Mapping[str, int] = field(default_factory=dict)
+    threads: int | None = None
+    max_memory: int | None = None
+
+    @cached_property
+    def checked(self) -> compiler.Checked:
+        """The verified graph."""
+        return compiler.front(self.net, train=self.train, arguments=dict(self.arguments))
+
+    @cached_property
+    def step(self) -> StepGraph | None:
+        """The graph of a training step, None for inference."""
+        if not self.train:
+            return None
+        training = self.checked.module.training
+        assert training is not None, "a net without a train block is refused by elaboration"
+        return training_graph(self.checked.graph, self.checked.module, training.optimizer)
+
+    @property
+    def graph(self) -> Graph:
+        """What is fused and compiled."""
+        return self.step.graph if self.step else self.checked.graph
+
+    def fused(self) -> Fused:
+        """Kernels and ledger."""
+        return self._fused
+
+    @cached_property
+    def _fused(self) -> Fused:
+        phases = dict(self.step.phases) if self.step else None
+        return fuse(self.graph, enabled=self.fuse, apart=self._apart(), phases=phases)
+
+    def _apart(self) -> frozenset[frozenset[str]]:
+        """The edges at nodes that the spec gives kernels of their own."""
+        alone = set(self.checked.module.nofuse)
+        return frozenset(
+            frozenset((producer, node.name))
+            for node in self.graph.nodes
+            for producer in node.inputs
+            if producer in alone or node.name in alone
+        )
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The compiled program."""
+        from cnncc.targets.cpu.store import Store
+        from cnncc.targets.runtime import Runtime
+
+        return Runtime(
+            self.fused(),
+            store=Store(),
+            phases=self.step.phases if self.step else None,
+            threads=self.threads,
+            max_memory=self.max_memory,
+        )
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbolic extents of the inputs."""
+        return tuple(
+            sorted({s for n in self.graph.of("input") for e in n.type.shape for s in _symbols(e)})
+        )
+
+
+def _symbols(extent: int | Poly) -> set[str]:
+    if isinstance(extent, int):
+        return set()
+    return {atom.name for monomial, _ in extent.terms for atom in monomial if isinstance(atom, Symbol)}
+
+
+def stage_files(stage: str, request: Request) -> dict[str, str]:
+    """The files of a stage by name, most stages one. Raises SpecError for what the user can mend."""
+    match stage:
+        case "tree" | "graph" | "typed":
+            text = compiler.front_text(
+                request.net, stage, train=request.train, arguments=dict(request.arguments)
+            )
+        case "train":
+            trained = request if request.train else _trained(request)
+            assert trained.step is not None
+            text = _step_text(trained.step)
+        case "fused":
+            text = _fused_text(request.fused())
+        case "loops":
+            text = _loops_text(request.fused())
+        case "dot":
+            from cnncc.cli.dot import dot_text
+
+            text = dot_text(request.fused())
+        case "plan":
+            text = _plan_text(request)
+        case _:
+            return _machine_files(stage, request)
+    return {f"{stage}.{ENDINGS.get(stage, 'txt')}": text}
+
+
+def _trained(request: Request) -> Request:
+    return Request(request.net, request.arguments, train=True, fuse=request.fuse)
+
+
+def _step_text(step: StepGraph) -> str:
+    """The graph of a training step; a remark behind each node of a later phase says which."""
+    lines = []
+    for line in print_graph(step.graph).splitlines():
+        name = line.strip().removeprefix("%").split(" ", 1)[0]
+        phase = step.phases.get(name, 0) if line.startswith("  %") else 0
+        lines.append(f"{line}  # {PHASES[phase]}" if phase else line)
+    return "\n".join(lines) + "\n"
+
+
+def _fused_text(fused: Fused) -> str:
+    parts = []
+    for number, kernel in enumerate(fused.kernels, 1):
+        inside = print_graph(fused.graph.with_nodes(kernel.nodes), places=True).splitlines()
+        nodes = [line for line in inside if line.startswith("  %")]
+        parts.append("\n".join([_kernel_line(number, kernel), *nodes]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _kernel_line(number: int, kernel: Kernel) -> str:
+    reads = ", ".join(map(printable, kernel.reads))
+    return f"kernel {number}: {reads} -> {', '.join(map(printable, kernel.writes))}"
+
+
+def _loops_text(fused: Fused) -> str:
+    parts = []
+    for number, kernel in enumerate(fused.kernels, 1):
+        buffers = (b.name for b in kernel.nest.buffers)
+        named = ", ".join(
+            f"{b} = {printable(t)}" for b, t in zip(buffers, kernel.tensors, strict=True)
+        )
+        head = f"# kernel {number}: {' + '.join(printable(n.name) for n in kernel.nodes)}\n# {named}"
+        parts.append(f"{head}\n{print_nest(kernel.nest)}")
+    return "\n".join(parts)
+
+
+def _plan_text(request: Request) -> str:
+    """Where each tensor of a run lies in the arena, when, and what lies outside of it."""
+    from cnncc.targets.runtime import Shape
+
+    missing = [name for name in request.symbols if name not in request.extents]
+    if missing:
+        given = " ".join(f"--extent {name}=64" for name in missing)
+        raise SpecError(
+            Diagnostic(
+                "E0804",
+                f"the plan depends on the extents {', '.join(missing)}",
+                helps=(f"say which, for example {given}",),
+            )
+        )
+    runtime = request.runtime
+    shape = Shape(request.batch, tuple(sorted(request.extents.items())))
+    binding = runtime.bind(shape)
+    plan, placements = binding.plan, binding.placements
+    lines = [
+        f"plan of {printable(request.graph.name)} at batch {request.batch}",
+        f"arena {plan.size} bytes, parameters {runtime.store.bytes} bytes, "
+        f"{len(runtime.program.steps)} steps",
+        "",
+        f"{'offset':>12} {'bytes':>12}  steps        tensor",
+    ]
+    for name in sorted(plan.offsets, key=lambda n: (plan.lives[n].first, plan.offsets[n])):
+        life = plan.lives[name]
+        steps = f"{life.first}..{life.last}"
+        size = placements[name].bytes
+        tensor = runtime.program.tensors[name]
+        halo = placements[name].halo
+        border = f", border {' '.join(f'{lo}+{hi}' for lo, hi in halo)}" if any(map(any, halo)) else ""
+        lines.append(
+            f"{plan.offsets[name]:12} {size:12}  {steps:12} {printable(name)}: {tensor.type}{border}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _machine_files(stage: str, request: Request) -> dict[str, str]:
+    """Emitted Python, or what LLVM made of it: one file for each entry and each distinct kernel."""
+    from cnncc.targets.load import load_module, module_name
+
+    program = request.runtime.program
+    ending = ENDINGS[stage]
+    files = {}
+    for phase, text in program.entry_texts.items():
+        name = f"entry_{PHASES.get(phase, str(phase))}.{ending}"
+        entry = program.entries[phase]
+        files[name] = (
+            text if stage == "python" else entry.llvm_ir() if stage == "llvm" else entry.assembly()
+        )
+    for text in dict.fromkeys(step.text for step in program.steps):
+        short = module_name(text, kind="kernel").rpartition(".")[2]
+        if stage == "python":
+            files[f"{short}.{ending}"] = text
+            continue
+        kernel = load_module(text, kind="kernel").kernel
+        files[f"{short}.{ending}"] = kernel.llvm_ir() if stage == "llvm" else kernel.assembly()
+    return files

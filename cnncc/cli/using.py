@@ -1,0 +1,3 @@
+"""."""
+from cnncc.cli.verbs import Verbs
+def add(verbs: Verbs) -> None: pass

@@ -1,0 +1,119 @@
+"""Initial values of parameters. Every parameter draws from a stream of its own, made from the seed
+and the parameter's name, so its values depend neither on the order of layers nor on what else a
+network contains: two networks with a layer `c1` of one shape start with the same `c1`.
+
+    he          normal, std = sqrt(2 / fan_in)                   He et al. (2015), for relu
+    lecun       normal, std = sqrt(1 / fan_in)                   LeCun, Bottou, Orr, Müller (1998)
+    glorot      uniform, bound = sqrt(6 / (fan_in + fan_out))    Glorot and Bengio (2010)
+    normal(s)   normal, mean 0, std s
+    uniform(b)  uniform in [-b, b)
+    constant(v), zeros, ones, and a literal, whose numbers are taken as they stand
+
+Fans are counted as PyTorch does. A kernel [O, I, taps...] has fan_in = I * taps and fan_out =
+O * taps, where I is the number of channels of one group; a dense weight [O, I] has no taps, and in
+a vector each element is a fan of 1. The kernel of a transposed convolution is [I, O, taps...], so
+the same rule gives the fans of the convolution whose adjoint it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnncc.graph.ir import Node
+from cnncc.graph.layer import Init
+from cnncc.graph.sources import Parameter
+from cnncc.train.data.order import random_bits
+
+Values = NDArray[np.float32]
+
+PART = 1 << 20
+"""Elements that are drawn at a time."""
+
+
+def initial(node: Node, seed: int) -> Values:
+    """The initial value of a parameter node: float32, in the parameter's logical shape.
+
+    Raises TypeError for a node that is no parameter, ValueError for an unknown initialiser.
+    """
+    if not isinstance(node.op, Parameter):
+        raise TypeError(f"{node.name} is no parameter, but {node.op.name}")
+    return drawn(node.op.init, node.type.dims(0), seed, node.name)
+
+
+def drawn(init: Init, shape: tuple[int, ...], seed: int, name: str) -> Values:
+    """Values of `shape` by an initialiser, for a seed (any whole number) and a parameter's name."""
+    fan_in, fan_out = fans(shape)
+    match init.kind:
+        case "he":
+            return _normal(shape, math.sqrt(2 / fan_in), seed, name)
+        case "lecun":
+            return _normal(shape, math.sqrt(1 / fan_in), seed, name)
+        case "glorot":
+            return _uniform(shape, math.sqrt(6 / (fan_in + fan_out)), seed, name)
+        case "normal":
+            return _normal(shape, init.args[0], seed, name)
+        case "uniform":
+            return _uniform(shape, init.args[0], seed, name)
+        case "constant":
+            return np.full(shape, init.args[0], np.float32)
+        case "zeros":
+            return np.zeros(shape, np.float32)
+        case "ones":
+            return np.ones(shape, np.float32)
+        case "literal":
+            return np.array(init.literal, np.float32).reshape(shape)
+    raise ValueError(f"there is no initialiser {init.kind!r}")
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight [O, I, taps...]; (1, 1) for a vector."""
+    if len(shape) < 2:
+        return 1, 1
+    taps = math.prod(shape[2:])
+    return shape[1] * taps, shape[0] * taps
+
+
+def _normal(shape: tuple[int, ...], std: float, seed: int, name: str) -> Values:
+    """By Box and Muller (1958): two uniform numbers make two normal ones."""
+
+    def values(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+        u, v = _fractions(bits >> np.uint64(32)), _fractions(bits & np.uint64(0xFFFFFFFF))
+        radius = std * np.sqrt(-2 * np.log(1 - u))  # 1 - u is never 0
+        angle = 2 * np.pi * v
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+
+    return _filled(shape, 2, values, seed, name)
+
+
+def _uniform(shape: tuple[int, ...], bound: float, seed: int, name: str) -> Values:
+    def values(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+        return bound * (2 * _fractions(bits >> np.uint64(32)) - 1)
+
+    return _filled(shape, 1, values, seed, name)
+
+
+def _filled(
+    shape: tuple[int, ...],
+    per_draw: int,
+    values: Callable[[NDArray[np.uint64]], NDArray[np.float64]],
+    seed: int,
+    name: str,
+) -> Values:
+    """An array filled part by part, so that a large weight takes no large memory beside it."""
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    result = np.empty(math.prod(shape), np.float32)
+    for number, start in enumerate(range(0, len(result), PART)):
+        part = result[start : start + PART]
+        bits = random_bits(-(-len(part) // per_draw), seed, key, number)
+        part[:] = values(bits)[: len(part)]
+    return result.reshape(shape)
+
+
+def _fractions(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """32 random bits each as numbers in [0, 1), uniform on the multiples of 2^-32."""
+    return bits.astype(np.float64) * 2.0**-32
