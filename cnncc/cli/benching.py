@@ -1,3 +1,256 @@
-"""."""
-from cnncc.cli.verbs import Verbs
-def add(verbs: Verbs) -> None: pass
+"""`cnncc bench`: the same network fused and unfused. First both must give the same bits; then they
+are timed in turns, so that what else the machine does meets both alike, and compared with what the
+machine can do at most."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnncc.cli.building import extent
+from cnncc.cli.failures import DONE
+from cnncc.cli.output import amount, print_json, remark
+from cnncc.cli.stages import Request
+from cnncc.cli.verbs import Verbs, add_json, add_machine, add_net, net_arguments, positive, rate
+from cnncc.errors import CompilerBug, Diagnostic, SpecError
+from cnncc.passes.count import count
+from cnncc.tensor import evaluate
+
+if TYPE_CHECKING:
+    from cnncc.targets.cpu.peaks import Peaks
+    from cnncc.targets.runtime import Runtime, Shape
+
+LEAST_ROUNDS = 10
+WARM_UP = 3
+
+ABOUT = """\
+Both have the same random parameters and inputs, and their outputs must be equal bit for bit before
+anything is timed. Times are of one whole call on arrays as a user gives them.
+
+  median    of all calls; the range is from the 10th to the 90th percentile
+  GFLOP/s   two operations for each multiply-accumulate of convolutions and dense layers
+  traffic   bytes of the tensors that each kernel reads and writes, each once
+  roofline  the share of the least time that the measured peaks allow for this work and, when the
+            tensors do not fit the last cache, for this traffic
+"""
+
+
+def add(verbs: Verbs) -> None:
+    """Add `bench`."""
+    parser = verbs.add(
+        "bench",
+        "time a network fused against unfused",
+        bench,
+        [
+            "cnncc bench lenet_digits",
+            "cnncc bench resnet18 --batch 4 --seconds 20",
+            "cnncc bench vgg16 --threads 1 --json",
+        ],
+        ABOUT,
+    )
+    add_net(parser)
+    parser.add_argument("--batch", type=positive, default=1, help="samples per call (default: 1)")
+    parser.add_argument(
+        "--seconds", type=rate, default=3.0, help="how long to measure (default: 3)"
+    )
+    parser.add_argument(
+        "--extent",
+        dest="extents",
+        metavar="NAME=N",
+        type=extent,
+        action="append",
+        default=[],
+        help="a symbolic extent, such as H=64 (repeatable)",
+    )
+    add_machine(parser)
+    add_json(parser, "the figures")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One way to run the network; times in seconds."""
+
+    kernels: int
+    compile_seconds: float
+    median: float
+    low: float
+    high: float
+    flops_per_second: float
+    traffic_bytes: int
+    arena_bytes: int
+    roofline_share: float
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Compile both ways, compare, measure, print."""
+    ways = {name: _Way(options, name == "fused") for name in ("fused", "unfused")}
+    graph = ways["fused"].request.graph
+    shape = _shape(ways["fused"].request)
+    inputs = _inputs(ways["fused"].runtime, shape)
+    for way in ways.values():
+        way.prepare(shape)
+    _compare(ways["fused"].run(inputs), ways["unfused"].run(inputs))
+    remark("outputs are equal bit for bit; measuring")
+    times = _measure(ways, inputs, options.seconds)
+
+    from cnncc.targets.cpu.peaks import measure_peaks
+
+    peaks = measure_peaks(ways["fused"].runtime.threads)
+    macs = evaluate(count(graph).macs, dict(shape.symbols)) * shape.batch
+    timings = {name: _timing(way, times[name], shape, macs, peaks) for name, way in ways.items()}
+    ratio = timings["unfused"].median / timings["fused"].median
+    if options.json:
+        print_json(
+            {
+                "name": graph.name,
+                "batch": shape.batch,
+                "extents": dict(shape.symbols),
+                "threads": peaks.threads,
+                "macs": macs,
+                "rounds": len(times["fused"]),
+                "bit_equal": True,
+                "speedup": ratio,
+                "peak_flops_per_second": peaks.flops,
+                "bandwidth_bytes_per_second": peaks.bandwidth,
+                **{name: asdict(timing) for name, timing in timings.items()},
+            }
+        )
+        return DONE
+    print(
+        f"{graph.name}, batch {shape.batch}, {peaks.threads} threads, {len(times['fused'])} rounds; "
+        "outputs equal bit for bit"
+    )
+    print(f"{'':8} {'kernels':>7} {'median':>10} {'range':>20} {'GFLOP/s':>8} {'traffic':>10} roofline")
+    for name, t in timings.items():
+        print(
+            f"{name:8} {t.kernels:7} {_time(t.median):>10} {_time(t.low) + ' .. ' + _time(t.high):>20}"
+            f" {t.flops_per_second / 1e9:8.1f} {amount(t.traffic_bytes):>10} {t.roofline_share:8.1%}"
+        )
+    print(f"fused is {ratio:.2f} times as fast")
+    print(f"peaks: {peaks.flops / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s from memory")
+    return DONE
+
+
+class _Way:
+    """The network compiled one way."""
+
+    def __init__(self, options: argparse.Namespace, fused: bool) -> None:
+        self.request = Request(
+            options.net,
+            net_arguments(options),
+            fuse=fused,
+            batch=options.batch,
+            extents=dict(options.extents),
+            threads=options.threads,
+            max_memory=options.max_memory,
+        )
+        start = time.perf_counter()
+        self.runtime = self.request.runtime
+        self.compile_seconds = time.perf_counter() - start
+
+    def prepare(self, shape: Shape) -> None:
+        """Give every parameter its initial value."""
+        from cnncc.train.init import initial
+
+        self.runtime.bind(shape)
+        for node in self.request.graph.of("parameter"):
+            if node.name in self.runtime.store:
+                self.runtime.store.write(node.name, initial(node, 0))
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One call."""
+        return self.runtime.run(inputs)
+
+    def traffic(self, shape: Shape) -> int:
+        """Bytes of the tensors that the kernels of one call touch, each once for every kernel."""
+        binding = self.runtime.bind(shape)
+        return sum(
+            binding.placements[name].bytes
+            for step in self.runtime.program.steps
+            if step.phase >= 0 and step.emitted is not None
+            for name in dict.fromkeys(step.tensors)
+        )
+
+
+def _shape(request: Request) -> Shape:
+    from cnncc.targets.runtime import Shape
+
+    missing = [name for name in request.symbols if name not in request.extents]
+    if missing:
+        given = " ".join(f"--extent {name}=64" for name in missing)
+        message = f"the inputs have the extents {', '.join(missing)}, which must be known here"
+        raise SpecError(Diagnostic("E0804", message, helps=(f"say which, for example {given}",)))
+    return Shape(request.batch, tuple(sorted(request.extents.items())))
+
+
+def _inputs(runtime: Runtime, shape: Shape) -> dict[str, NDArray[Any]]:
+    """Random inputs: normal floats, any bytes, and whole numbers that every table has."""
+    from cnncc.targets.runtime import numpy_dtype
+
+    rng = np.random.default_rng(0)
+    found: dict[str, NDArray[Any]] = {}
+    for node in runtime.graph.of("input"):
+        dims = node.type.concrete(dict(shape.symbols)).dims(shape.batch)
+        kind = np.dtype(numpy_dtype(node.type))
+        if kind.kind == "f":
+            found[node.name] = rng.standard_normal(dims).astype(kind)
+        else:
+            found[node.name] = rng.integers(0, 256 if kind == np.uint8 else 2, dims).astype(kind)
+    return found
+
+
+def _compare(fused: dict[str, NDArray[Any]], unfused: dict[str, NDArray[Any]]) -> None:
+    for name, array in fused.items():
+        if array.tobytes() != unfused[name].tobytes():
+            raise CompilerBug("fuse", name, "fused and unfused kernels give the same bits")
+
+
+def _measure(
+    ways: dict[str, _Way], inputs: dict[str, NDArray[Any]], seconds: float
+) -> dict[str, list[float]]:
+    """Times of calls in turns, until the time is over."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < LEAST_ROUNDS + WARM_UP or time.perf_counter() < end:
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way.run(inputs)
+            if rounds >= WARM_UP:
+                times[name].append(time.perf_counter() - start)
+        rounds += 1
+    return times
+
+
+def _timing(way: _Way, times: list[float], shape: Shape, macs: int, peaks: Peaks) -> Timing:
+    from cnncc.targets.cpu.machine import detect
+
+    binding = way.runtime.bind(shape)
+    traffic = way.traffic(shape)
+    low, median, high = np.percentile(times, (10, 50, 90))
+    held = binding.plan.size + way.runtime.store.bytes
+    least = 2 * macs / peaks.flops
+    if held > detect().l3:
+        least = max(least, traffic / peaks.bandwidth)
+    return Timing(
+        kernels=len(way.runtime.fused.kernels),
+        compile_seconds=way.compile_seconds,
+        median=float(median),
+        low=float(low),
+        high=float(high),
+        flops_per_second=2 * macs / float(median),
+        traffic_bytes=traffic,
+        arena_bytes=binding.plan.size,
+        roofline_share=least / float(median),
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} us"
+    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"

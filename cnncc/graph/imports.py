@@ -6,7 +6,6 @@ that import it directly, and nowhere else.
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,12 +58,13 @@ def read_program(text: str, file: str = "<text>", path: Path | None = None) -> P
 def read_text(path: Path, shown: str, span: Span = NOWHERE) -> str:
     """The text of a `.cnn` file. Raises SpecError (E0401, E0106) when it is none."""
     try:
+        # Asked before it is opened: to open a pipe that nobody writes to would never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _wrong("E0401", f"`{shown}` is not a file", span)
         with path.open("rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise _wrong("E0401", f"`{shown}` is not a file", span)
             data = stream.read(TEXT_BYTES + 1)
-    except OSError as error:
-        reason = (error.strerror or "it cannot be read").lower()
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = str(getattr(error, "strerror", None) or "no such file").lower()
         raise _wrong("E0401", f"cannot read `{shown}`: {reason}", span) from None
     if len(data) > TEXT_BYTES:
         raise _wrong(

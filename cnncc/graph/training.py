@@ -13,6 +13,7 @@ from cnncc.graph.body import Body
 from cnncc.graph.ir import Node, Origin, ShapeError
 from cnncc.graph.layer import Word
 from cnncc.graph.module import Choice, Setting, Target, Training
+from cnncc.graph.session import origins
 from cnncc.graph.sources import Input
 from cnncc.graph.types import bracketed_type, declared_type
 from cnncc.graph.values import POISON, Value, is_poisoned, kind, show
@@ -185,7 +186,25 @@ class TrainBody(Body):
                 helps=("use a loss such as `cross_entropy(scores, label)` or `mse(y, target)`",),
             )
             return None
-        return value
+        return value if self._classes_agree(span) else None
+
+    def _classes_agree(self, span: Span) -> bool:
+        """Report a loss that compares a target of k classes with another number of scores."""
+        classes = {x.name: x.classes for x in self.targets if x.classes is not None}
+        for node in self.session.builder.nodes:
+            for name in node.inputs[1:]:
+                scores = self.session.builder[node.inputs[0]]
+                if name in classes and scores.type.channels != classes[name]:
+                    self.faults.error(
+                        "E0603",
+                        f"`{name}` has {classes[name]} classes, but there are "
+                        f"{scores.type.channels} scores to choose from",
+                        node.origin.span or span,
+                        notes=origins([scores]),
+                        helps=(f"declare the target as class[{scores.type.channels}]",),
+                    )
+                    return False
+        return True
 
     def _optimizer(self, block: t.Train) -> Choice | None:
         if "optimizer" not in self.settings:

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cnncc.errors import SpecError
 from cnncc.graph.elaborate import elaborate
 from cnncc.graph.imports import Program, display, read_program
 from cnncc.graph.ir import TypedGraph
@@ -115,10 +114,10 @@ class Network:
             program = read_program(files[main], main)
             return Network(program, facts["net"], facts["arguments"])
         with tempfile.TemporaryDirectory(prefix="cnncc-") as folder:
-            for name, content in files.items():
-                path = Path(folder, *PurePosixPath(name).parts)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(content, encoding="utf-8", newline="")
+            try:
+                _write_files(Path(folder), files)
+            except OSError:  # such as `a.cnn` beside `a.cnn/b.cnn`
+                raise refuse(CHECKPOINT, f"{where} is damaged: its texts are no files") from None
             path = Path(folder, main)
             program = read_program(files[main], display(str(path)), path)
         return Network(program, facts["net"], facts["arguments"])
@@ -129,6 +128,13 @@ MAIN = "network.cnn"
 """The names of a text without a file, in diagnostics and in a weight file."""
 
 
+def _write_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, content in files.items():
+        path = folder.joinpath(*PurePosixPath(name).parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", newline="")
+
+
 def _absolute(name: str) -> str:
     return Path(os.path.realpath(name)).as_posix()
 
@@ -136,6 +142,7 @@ def _absolute(name: str) -> str:
 def _checked(text: str, where: str) -> dict[str, Any]:
     try:
         facts = json.loads(text)
+        json.dumps(facts, ensure_ascii=False).encode()  # JSON can hold halves of characters
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict) or facts.get("version") != VERSION:
@@ -149,8 +156,9 @@ def _checked(text: str, where: str) -> dict[str, Any]:
         isinstance(files, dict)
         and 1 <= len(files) <= FILES + 1
         and all(_is_confined(name) for name in files)
-        and all(isinstance(t, str) and len(t.encode()) <= TEXT_BYTES for t in files.values())
-        and facts.get("main") in files
+        and all(isinstance(t, str) and len(t) <= TEXT_BYTES for t in files.values())
+        and isinstance(facts.get("main"), str)
+        and facts["main"] in files
         and "/" not in facts["main"]
         and isinstance(facts.get("net"), str)
         and isinstance(arguments, dict)
@@ -170,8 +178,3 @@ def _is_confined(name: str) -> bool:
         and name.isprintable()
         and not any(p in ("", ".", "..") or "\\" in p or ":" in p for p in parts)
     )
-
-
-def explain_missing_training(error: SpecError) -> str:
-    """The first line of why a network cannot be trained."""
-    return error.diagnostics[0].message

@@ -53,8 +53,6 @@ class Op(Operator):
     pointwise: ClassVar[bool] = False  # result[i] depends on the inputs at i (or at i's channel) only
     linear: ClassVar[tuple[int, ...]] = ()  # inputs in which the operator is linear, the others held fixed
 
-    innermost: ClassVar[int | None] = None  # the result's axis that should run fastest in memory, if not the usual one
-
     @property
     def reads_once(self) -> bool:
         """Whether each element of the first input is read at most once (a pool whose windows do not overlap)."""

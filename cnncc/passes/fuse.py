@@ -8,8 +8,8 @@ per edge.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.loops.producer import CannotInline
@@ -31,12 +31,21 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """The channels of `whole` from `start` on: a concat's input, written where the concat would copy it."""
+
+    whole: str
+    start: int
+
+
+@dataclass(frozen=True)
 class Fused:
     """The kernels in execution order, and the ledger."""
 
     graph: Graph
     kernels: tuple[Kernel, ...]
     ledger: tuple[Verdict, ...]
+    slices: Mapping[str, Slice] = field(default_factory=dict)  # tensors that are written into a part of another
 
     def kernel_of(self, node: str) -> Kernel:
         return next(k for k in self.kernels if any(n.name == node for n in k.nodes))
@@ -57,7 +66,7 @@ def fuse(
 @dataclass
 class _Group:
     nodes: list[Node]
-    kernel: Kernel
+    kernel: Kernel | None  # None: a concat whose inputs are written in place
 
     @property
     def heavy(self) -> bool:
@@ -78,17 +87,43 @@ class _Fusion:
         self.results = {n for _, n in graph.outputs} | {n for pair in graph.updates for n in pair}
         self.group: dict[str, _Group] = {}
         self.ledger: list[Verdict] = []
+        self.slices: dict[str, Slice] = {}
 
     def run(self) -> Fused:
         for node in self.graph.nodes:
             if not isinstance(node.op, Op):
                 continue  # inputs and parameters
+            if self.enabled and self._in_place(node):
+                self.group[node.name] = _Group([node], None)
+                continue
             self.group[node.name] = _Group([node], self._lower([node]))
             # the latest producer first: the others are then complete when the kernel runs
             order = {n.name: i for i, n in enumerate(self.graph.nodes)}
             for name in sorted(set(node.inputs), key=lambda i: -order[i]):
                 self.ledger.append(self._edge(self.graph[name], node))
-        return Fused(self.graph, self._ordered(), tuple(self.ledger))
+        return Fused(self.graph, self._ordered(), tuple(self.ledger), self.slices)
+
+    def _in_place(self, node: Node) -> bool:
+        """Let the kernels of a concat's inputs write into its result, if every input allows it."""
+        if node.op.name != "concat" or len(set(node.inputs)) != len(node.inputs):
+            return False
+        parts = [self.graph[i] for i in node.inputs]
+        for part in parts:
+            taken = part.name in self.slices or part.name in self.results or not part.type.batched
+            group = self.group.get(part.name)
+            if taken or group is None or group.kernel is None or not isinstance(part.type.channels, int):
+                return False
+            if self.phases.get(part.name) != self.phases.get(node.name):
+                return False
+        start = 0
+        for part in parts:
+            assert isinstance(part.type.channels, int)
+            self.slices[part.name] = Slice(node.name, start)
+            start += part.type.channels
+            size = 2 * part.type.elements * part.type.dtype.bytes
+            reason = "its kernel writes into its channels of the result"
+            self.ledger.append(Verdict(part.name, node.name, True, "concat in place", reason, size))
+        return True
 
     def _lower(self, nodes: list[Node]) -> Kernel:
         inside = {n.name for n in nodes}
@@ -116,6 +151,8 @@ class _Fusion:
         theirs, mine = self.group[producer.name], self.group[consumer.name]
         if theirs is mine:
             return self._fused(producer, consumer, "same kernel")
+        if theirs.kernel is None:
+            return apart("concat", f"{producer.name} is written in parts by the kernels of its inputs")
         if theirs.nodes[-1] is not producer:
             return apart("inner", f"{producer.name} is computed inside the kernel of {theirs.nodes[-1].name} and stored")
         refusal = self._refusal(producer, consumer, theirs, mine)
@@ -133,7 +170,8 @@ class _Fusion:
         return self._fused(producer, consumer, rule)
 
     def _fused(self, producer: Node, consumer: Node, rule: str) -> Verdict:
-        kept = producer.name in self.group[consumer.name].kernel.writes
+        kernel = self.group[consumer.name].kernel
+        kept = kernel is not None and producer.name in kernel.writes
         size = producer.type.elements * producer.type.dtype.bytes
         saved = size if kept else 2 * size  # the read, and the write unless others need the tensor
         reason = "each element is read once, where it is computed"
@@ -187,7 +225,8 @@ class _Fusion:
                     continue
                 if ready:
                     done.add(id(g))
-                    order.append(g.kernel)
+                    if g.kernel is not None:
+                        order.append(g.kernel)
                     continue
                 stack.append((g, True))
                 below = [self.group[i] for n in g.nodes for i in n.inputs if i in self.group]

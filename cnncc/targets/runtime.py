@@ -269,7 +269,7 @@ class _InterpSession:
         for node in r.graph.of("parameter"):
             self.arrays[node.name] = r.store.read(node.name)
         kernels = tuple(k for k in r.fused.kernels if r.phases.get(k.sink.name, 0) == phase)
-        part = Fused(r.graph, kernels, ())
+        part = Fused(r.graph, kernels, (), r.fused.slices)
         dtype = np.float32 if r.dtype is DType.F32 else np.float64
         self.arrays = run_interp(part, self.arrays, self.shape.batch, dtype, dict(self.shape.symbols))
         written = {n for k in kernels for n in k.writes}

@@ -187,10 +187,8 @@ def function(graph: Graph, node: Node) -> Call:
             return torch.sigmoid
         case "softplus":
             return F.softplus
-        case "add":
-            return torch.add
-        case "mul":
-            return torch.mul
+        case "add" | "mul":
+            return _broadcast(torch.add if op.name == "add" else torch.mul, graph, node)
         case "concat":
             return lambda *xs: torch.cat(xs, dim=1)
         case "reshape":
@@ -209,6 +207,17 @@ def function(graph: Graph, node: Node) -> Call:
         case "mean":
             return lambda x: (x.sum() / (x.numel() * op.positions)).reshape(1)
     raise NotImplementedError(f"{node.name}: no twin of {op.name}")
+
+
+def _broadcast(call: Call, graph: Graph, node: Node) -> Call:
+    """Operands of one value per channel are repeated over batch and space, as in the graph."""
+    shapes: list[tuple[int, ...] | None] = []
+    for t in graph.types(node):
+        per_channel = t.shape != node.type.shape and len(t.shape) == 1 and t.shape != (1,)
+        shapes.append((-1, *t.dims(1)[-1:], *[1] * node.type.rank) if per_channel else None)
+    if not any(shapes):
+        return call
+    return lambda *xs: call(*(x.view(s) if s else x for x, s in zip(xs, shapes, strict=True)))
 
 
 def _symmetric(window: Window) -> bool:

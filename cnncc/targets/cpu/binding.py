@@ -68,6 +68,9 @@ def bind(
     values = {**symbols, "*": batch}
     types = {n: t.type.concrete(values) for n, t in program.tensors.items()}
     placements = {n: _placement(t, types[n], batch, program.lanes) for n, t in program.tensors.items()}
+    for name, t in program.tensors.items():
+        if t.slice_of:
+            placements[name] = placements[t.slice_of].channels(types[name], placements[name].dims, t.first_channel)
     sizes = {n: placements[n].bytes for n in program.lives}
     arena = plan(program.lives, sizes)
     if arena.size + store.bytes > limit:
@@ -88,7 +91,7 @@ def bind(
             case "constant":
                 job[2 * slot + 2] = constants[name].ctypes.data
             case "arena":
-                job[2 * slot + 2] = arena.offsets[name]
+                job[2 * slot + 2] = arena.offsets[tensor.slice_of or name]
                 arena_slots.append(2 * slot + 2)
     return Binding(
         program, batch, placements, arena, table, job, np.array(arena_slots, np.int64), constants,
@@ -103,7 +106,7 @@ def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement
         elements = int(np.prod(dims, dtype=object))
         return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
     halo = t.border.halo if t.border else ()
-    return place(type, batch, t.innermost, halo, lanes, t.panels)
+    return place(type, batch, t.innermost or 0, halo, lanes, t.panels)
 
 
 def _constant(program: Program, name: str, p: Placement) -> Array:

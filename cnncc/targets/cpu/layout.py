@@ -7,12 +7,12 @@ reads a panel from its beginning to its end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cnncc.targets.cpu.schedule import block_lanes
-from cnncc.tensor import DType, TensorType
+from cnncc.tensor import TensorType
 
 ALIGN = 64  # bytes; arena offsets are multiples of it
 
@@ -53,6 +53,10 @@ class Placement:
             flat[self.start :], self.dims, tuple(s * item for s in self.strides)
         )
 
+    def channels(self, t: TensorType, dims: tuple[int, ...], first: int) -> Placement:
+        """The placement of some channels of this activation, as a tensor in the same memory."""
+        return replace(self, type=t, dims=dims, start=self.start + first)
+
     def pack(self, array: np.ndarray, flat: np.ndarray) -> None:  # type: ignore[type-arg]
         """Write a logical array; padding lanes become zero."""
         if not self.block:
@@ -80,29 +84,32 @@ class Placement:
         return [(s, at(flat[self.start + s * self.block_stride :], shape, strides)) for s in starts]
 
 
-def innermost_axis(t: TensorType, wanted: int | None) -> int:
-    """The axis that runs fastest: channels of an activation, output channels of a parameter."""
-    if t.batched:
-        return 1
-    return 0 if wanted is None else wanted
+def innermost_axis(t: TensorType) -> int:
+    """The axis that usually runs fastest: channels of an activation, output channels of a parameter."""
+    return 1 if t.batched and t.shape else 0
 
 
-def activation(t: TensorType, dims: tuple[int, ...], halo: tuple[tuple[int, int], ...]) -> Placement:
-    """Channels-last: [n, s..., c], the border in memory around each sample."""
+def activation(
+    t: TensorType, dims: tuple[int, ...], innermost: int, halo: tuple[tuple[int, int], ...]
+) -> Placement:
+    """Channels-last: [n, s..., c], the border in memory around each sample.
+
+    Statistics, [n, 2, c], have their channels in another place: `innermost` tells where.
+    """
     if len(dims) == 1:
         return Placement(t, dims, (1,), 0, 0, 0, 1, dims[0])
     halo = halo or ((0, 0),) * (len(dims) - 2)
     strides = [0] * len(dims)
-    strides[1] = step = 1
-    step = dims[1]
+    strides[innermost] = 1
+    step = dims[innermost]
     start = 0
-    for axis in range(len(dims) - 1, 1, -1):
-        lo, hi = halo[axis - 2]
+    for axis in (a for a in range(len(dims) - 1, 0, -1) if a != innermost):
+        lo, hi = halo[axis - 2] if axis > 1 else (0, 0)
         strides[axis] = step
         start += lo * step
         step *= dims[axis] + lo + hi
     strides[0] = step
-    return Placement(t, dims, tuple(strides), 1, start, 0, 1, step * dims[0], halo)
+    return Placement(t, dims, tuple(strides), innermost, start, 0, 1, step * dims[0], halo)
 
 
 def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int, panels: bool) -> Placement:
@@ -124,18 +131,12 @@ def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int, 
 
 
 def place(
-    t: TensorType, batch: int, wanted: int | None, halo: tuple[tuple[int, int], ...], lanes: int, panels: bool
+    t: TensorType, batch: int, innermost: int, halo: tuple[tuple[int, int], ...], lanes: int, panels: bool
 ) -> Placement:
-    """The placement of a concrete tensor. Integers and scalars are row-major."""
+    """The placement of a concrete tensor. A border goes with the channels innermost."""
     dims = t.dims(batch)
     if t.batched:
-        return activation(t, dims, halo)
-    if t.dtype in (DType.F32, DType.F64) and dims:
-        return parameter(t, dims, innermost_axis(t, wanted), lanes, panels)
-    strides = [0] * len(dims)
-    step = 1
-    for axis in range(len(dims) - 1, -1, -1):
-        strides[axis] = step
-        step *= dims[axis]
-    last = len(dims) - 1
-    return Placement(t, dims, tuple(strides), last, 0, 0, 1, step)
+        return activation(t, dims, innermost, halo)
+    if dims:
+        return parameter(t, dims, innermost, lanes, panels)
+    return Placement(t, (), (), 0, 0, 0, 1, 1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from cnncc.graph.ir import Graph
 from cnncc.graph.sources import Constant, Input, Parameter
 from cnncc.loops.build import NestBuilder, parallel
-from cnncc.loops.ir import Index, Nest, Var
+from cnncc.loops.ir import Buffer, Index, Nest, Store, Var, statements, subindices
 from cnncc.loops.transform import accesses
 from cnncc.ops.base import Op, axis_names
 from cnncc.passes.fuse import Fused
@@ -41,6 +41,8 @@ class Tensor:
     innermost: int | None = None
     border: Border | None = None
     panels: bool = False  # laid out in panels of a block of lanes
+    slice_of: str = ""  # these are channels of another tensor, from `first_channel` on
+    first_channel: int = 0
     alias: str = ""  # shares the memory of this tensor (an update in place)
 
 
@@ -101,7 +103,7 @@ class _Compiler:
         self.panels = panels
         self.fused, self.graph, self.dtype, self.lanes, self.phases = fused, fused.graph, dtype, lanes, phases
         self.tensors: dict[str, Tensor] = {}
-        self.last_phase = max([0, *phases.values()])
+        self.bordered: set[str] = set()
 
     def program(self) -> Program:
         kernels = self._with_copies()
@@ -109,19 +111,19 @@ class _Compiler:
         steps: list[Step] = []
         for phase, kernel in kernels:
             steps += self._steps(phase, kernel)
-        if self.panels:
-            self._declare_panels(steps)
         steps.sort(key=lambda s: s.phase)  # stable: kernels keep their order inside a phase
+        if self.panels and self.lanes > 1:
+            self._declare_panels(steps)
         for text in dict.fromkeys(s.text for s in steps):
             load_module(text, kind="kernel")
         texts = {phase: self._entry(steps, phase) for phase in sorted({s.phase for s in steps})}
         entries = {phase: load_module(text, kind="entry").run for phase, text in texts.items()}
-        arena = [n for n, t in self.tensors.items() if t.space != "arena"]
+        outside = [n for n, t in self.tensors.items() if t.space != "arena"]
         results = {f"out:{name}" for name, _ in self.graph.outputs}
-        touched = [_Touch(s.tensors) for s in steps]
+        touched = [_Touch(tuple(self._root(t) for t in s.tensors)) for s in steps]
         return Program(
             self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), entries, texts,
-            lives(touched, arena, results),  # type: ignore[arg-type]
+            lives(touched, outside, results),  # type: ignore[arg-type]
             tuple(n.name for n in self.graph.of("input")),
             self.graph.outputs,
             dict(self.phases),
@@ -152,11 +154,31 @@ class _Compiler:
                     known = wanted.get(tensor)
                     new = found[buffer.name]
                     wanted[tensor] = known.joined(new) if known and known.fill == new.fill else known or new
+        slices = self.fused.slices
+        for name, part in slices.items():
+            mine, whole = wanted.get(name), wanted.get(part.whole)
+            if mine:  # the border of a part is that of the whole
+                wanted[part.whole] = whole.joined(mine) if whole and whole.fill == mine.fill else whole or mine
         updated = {new: old for old, new in self.graph.updates}
         for _, kernel in kernels:
             for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
-                if name not in self.tensors:
-                    self.tensors[name] = self._tensor(name, wanted.get(name), updated)
+                if name not in self.tensors and name not in slices:
+                    tensor = self._tensor(name, wanted.get(name), updated)
+                    if buffer.role == "out" and tensor.space != "outside":
+                        fastest = _fastest_axis(kernel.nest, buffer, tensor.innermost or 0)
+                        tensor = replace(tensor, innermost=fastest)
+                    self.tensors[name] = tensor
+        for name, part in slices.items():
+            if part.whole not in self.tensors:
+                self.tensors[part.whole] = self._tensor(part.whole, wanted.get(part.whole), updated)
+            whole_tensor = self.tensors[part.whole]
+            self.tensors[name] = replace(
+                whole_tensor, name=name, type=self.graph[name].type, slice_of=part.whole, first_channel=part.start
+            )
+
+    def _root(self, name: str) -> str:
+        """The tensor whose memory it is."""
+        return self.fused.slices[name].whole if name in self.fused.slices else name
 
     def _declare_panels(self, steps: Sequence[Step]) -> None:
         """Parameters that every kernel touches by whole blocks of its lanes alone."""
@@ -193,11 +215,11 @@ class _Compiler:
                     return Tensor(name, node.type, "arena", 1, border)
                 return Tensor(name, node.type, "outside", node.type.axes - 1)
             case Parameter():
-                return Tensor(name, node.type, "store", innermost_axis(node.type, None))
+                return Tensor(name, node.type, "store", innermost_axis(node.type))
             case Constant():
-                return Tensor(name, node.type, "constant", innermost_axis(node.type, None), border)
+                return Tensor(name, node.type, "constant", innermost_axis(node.type), border)
         assert isinstance(node.op, Op)
-        inner = innermost_axis(node.type, node.op.innermost)
+        inner = innermost_axis(node.type)
         if name in updated:
             return Tensor(name, node.type, "store", inner, alias=updated[name])
         if self.phases.get(name, 0) == PREPARE:
@@ -211,12 +233,15 @@ class _Compiler:
         tensors = dict(zip((b.name for b in nest.buffers), kernel.tensors, strict=True))
         own = borders(nest)
         haloed = {b for b, border in own.items() if self._covers(self.tensors[tensors[b]], border)}
-        padded = {b for b, t in tensors.items() if not self.tensors[t].type.batched}
+        padded = {b for b, t in tensors.items() if self._padded(self.tensors[t])}
         inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
         emitted = emit(nest, Memory(inner, frozenset(haloed), frozenset(padded)), self.dtype, self.lanes)
         steps = []
-        for name in kernel.writes:
+        for name in map(self._root, kernel.writes):
             tensor = self.tensors[name]
+            if name in self.bordered:
+                continue  # an earlier part's kernel has seen to it
+            self.bordered.add(name)
             if tensor.border and any(sum(pair) for pair in tensor.border.halo):
                 text = border_text(tensor.type.dtype.value, tensor.border.fill)
                 comment = (f"border of {name}: {tensor.border.fill}",)
@@ -226,6 +251,10 @@ class _Compiler:
 
     def _covers(self, tensor: Tensor, wanted: Border) -> bool:
         return tensor.border is not None and tensor.border.fill == wanted.fill
+
+    def _padded(self, tensor: Tensor) -> bool:
+        """Whether a whole vector may be read at the end of the fastest axis: the caller's arrays have no room."""
+        return not tensor.type.batched and tensor.space != "outside"
 
     def _comment(self, kernel: Kernel) -> tuple[str, ...]:
         if not kernel.nodes:
@@ -256,6 +285,17 @@ BORDER_INTEGERS = 10
 @dataclass(frozen=True)
 class _Touch:
     tensors: tuple[str, ...]
+
+
+def _fastest_axis(nest: Nest, buffer: Buffer, usual: int) -> int:
+    """The usual axis if the loops of a kernel that writes the buffer move along it, else the last along which they do."""
+    stores = [s for s in statements(nest.body) if isinstance(s, Store) and s.buffer == buffer.name]
+    moving = [
+        axis
+        for axis in range(len(buffer.extents))
+        if any(isinstance(i, Var) for s in stores for i in subindices(s.index[axis]))
+    ]
+    return usual if usual in moving or not moving else moving[-1]
 
 
 def _copied(t: TensorType) -> bool:

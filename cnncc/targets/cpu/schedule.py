@@ -55,6 +55,7 @@ def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
     vector = "" if inner else _lane_variable(nest, loops, innermost)
+    lanes = lanes if vector else 1
     reduces = any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body))
     extent = _value(loops[vector], nest) if vector else 1
     block = block_lanes(extent, lanes) if lanes > 1 else 1

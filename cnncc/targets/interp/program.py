@@ -26,8 +26,16 @@ def run_interp(
     for node in fused.graph.of("constant"):
         assert isinstance(node.op, Constant)
         arrays[node.name] = np.full(node.type.concrete(values).dims(batch), node.op.value, dtype)
+    for whole in {part.whole for part in fused.slices.values()}:
+        t = fused.graph[whole].type.concrete(values)
+        arrays.setdefault(whole, np.zeros(t.dims(batch), dtype))
     for kernel in fused.kernels:
         for name in kernel.writes:
+            if name in fused.slices:
+                part = fused.slices[name]
+                channels = fused.graph[name].type.shape[0]
+                arrays[name] = arrays[part.whole][:, part.start : part.start + channels]  # type: ignore[operator]
+                continue
             t = fused.graph[name].type.concrete(values)
             arrays[name] = np.zeros(t.dims(batch), _NUMPY.get(t.dtype.value, dtype))
         nest = expand(kernel.nest, element)

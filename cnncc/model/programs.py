@@ -1,0 +1,246 @@
+"""The compiled programs of a model, each made when it is first needed: inference, evaluation, the
+training step, forward and backward with gradients of the caller's, the optimizer's step, and
+inference that shows every layer. All of them work on one store of parameters.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from cnncc.graph.ir import Graph, Node
+from cnncc.graph.module import Module, Training
+from cnncc.graph.sources import Parameter
+from cnncc.graph.verify import verify
+from cnncc.model.network import Network, Variant
+from cnncc.ops.base import Op
+from cnncc.passes.differentiate import prune
+from cnncc.passes.fuse import Fused, fuse
+from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
+from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, Store
+from cnncc.train.metrics import Classification, classifications
+
+AnyRuntime = Runtime | InterpRuntime
+AnyStore = Store | DictStore
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile: what `cnncc.compile` was asked for."""
+
+    target: str = "cpu"
+    fuse: bool = True
+    threads: int | None = None
+    max_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """The compiled training step, and the names that its numbers and targets go by."""
+
+    runtime: AnyRuntime
+    graph: StepGraph
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """Forward and backward from gradients of the caller's."""
+
+    runtime: AnyRuntime
+    graph: StepGraph
+    trained: tuple[str, ...]  # parameters that have a gradient
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Inference with the loss; `scores` are the outputs that the classifications are read from."""
+
+    runtime: AnyRuntime
+    classifications: tuple[Classification, ...]
+
+
+@dataclass(eq=False)
+class Programs:
+    """Everything compiled for one network.
+
+    With `train` all programs share one store. Without, inference has its parameters in the layout
+    that is fastest for it alone, and the other programs work on copies, made anew when the
+    parameters have changed.
+    """
+
+    network: Network
+    options: Options
+    train: bool
+    store: AnyStore = field(init=False)
+    _made: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _copied: int = -1
+
+    def __post_init__(self) -> None:
+        self.store = self._new_store()
+        self._copies = self.store if self.train else self._new_store()
+
+    def _new_store(self) -> AnyStore:
+        return DictStore() if self.options.target == "interp" else Store()
+
+    @property
+    def training(self) -> Training:
+        """The `train` block. Raises SpecError (E0601) when there is none."""
+        training = self.network.training.module.training
+        assert training is not None, "elaboration for training requires the block"
+        return training
+
+    # --- the programs ---
+
+    @property
+    def inference(self) -> AnyRuntime:
+        """Outputs by their public names."""
+        return self._once("inference", lambda: self._runtime(self.network.inference, self.store))
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The loss, and the scores of every classification, behaving as at inference."""
+
+        def make() -> Evaluation:
+            variant = self.network.evaluation
+            found = classifications(variant.graph)
+            loss = dict(variant.graph.outputs)["loss"]
+            outputs = (("loss", loss), *((c.output, c.scores) for c in found))
+            graph = prune(replace(variant.graph, outputs=outputs))
+            return Evaluation(self._runtime(replace(variant, graph=graph), self._copies), found)
+
+        return self._current(self._once("evaluation", make))
+
+    @property
+    def everything(self) -> AnyRuntime:
+        """Inference without fusion; every computed node is an output by its own name."""
+
+        def make() -> AnyRuntime:
+            variant = self.network.inference
+            names = [n.name for n in variant.graph.nodes if isinstance(n.op, Op)]
+            graph = replace(variant.graph, outputs=tuple((n, n) for n in names))
+            return self._runtime(replace(variant, graph=graph), self._copies, fused=False)
+
+        return self._current(self._once("everything", make))
+
+    @property
+    def step(self) -> Step:
+        """Forward, backward and update with the loss of the `train` block."""
+
+        def make() -> Step:
+            variant = self.network.training
+            graph = training_graph(variant.graph, variant.module, self.training.optimizer)
+            return Step(self._phased(graph, variant.module), graph)
+
+        return self._once("step", make)
+
+    @property
+    def seeded(self) -> Seeded:
+        """Forward as in training, and backward from gradients of the outputs."""
+
+        def make() -> Seeded:
+            variant = self.network.training
+            outputs = tuple(o for o in variant.graph.outputs if o[0] != "loss")
+            bare = prune(
+                replace(variant.graph, outputs=outputs), [new for _, new in variant.module.state_updates]
+            )
+            graph = seeded_graph(bare, variant.module)
+            trained = tuple(n for n in graph.gradients if isinstance(bare[n].op, Parameter))
+            return Seeded(self._phased(graph, variant.module), graph, trained)
+
+        return self._once("seeded", make)
+
+    @property
+    def update(self) -> AnyRuntime:
+        """A step of the optimizer from gradients that the caller gives."""
+
+        def make() -> AnyRuntime:
+            graph = update_graph(
+                self.network.training.graph, self.seeded.trained, self.training.optimizer
+            )
+            variant = Variant(verify(graph), self.network.training.module)
+            return self._runtime(variant, self.store)
+
+        return self._once("update", make)
+
+    @property
+    def made(self) -> Mapping[str, AnyRuntime]:
+        """The programs compiled so far, by name."""
+        return {k: getattr(v, "runtime", v) for k, v in self._made.items()}
+
+    # --- parameters ---
+
+    @property
+    def parameters(self) -> tuple[Node, ...]:
+        """Parameters and running statistics of the network, without those of the optimizer."""
+        found = {n.name: n for n in self.network.inference.graph.of("parameter")}
+        if self.train:
+            found |= {n.name: n for n in self.network.training.graph.of("parameter")}
+        return tuple(found.values())
+
+    @property
+    def optimizer_state(self) -> tuple[Node, ...]:
+        """What the optimizer keeps between steps."""
+        own = {n.name for n in self.parameters}
+        return tuple(n for n in self.step.graph.graph.of("parameter") if n.name not in own)
+
+    def changed(self) -> None:
+        """Kernels have changed parameters in place: what was computed from them is stale."""
+        self.store.version += 1
+
+    # --- making ---
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._made:
+            with self._lock:
+                if name not in self._made:
+                    self._made[name] = make()
+        found: T = self._made[name]
+        return found
+
+    def _current(self, program: T) -> T:
+        """The program, after its copies of parameters were brought up to date."""
+        if self._copies is not self.store and self._copied != self.store.version:
+            with self._lock:
+                version = self.store.version
+                for node in self.parameters:
+                    self._copies.write(node.name, self.store.read(node.name))
+                self._copied = version
+        return program
+
+    def _phased(self, graph: StepGraph, module: Module) -> AnyRuntime:
+        variant = Variant(verify(graph.graph), module)
+        return self._runtime(variant, self.store, phases=dict(graph.phases))
+
+    def _runtime(
+        self,
+        variant: Variant,
+        store: AnyStore,
+        *,
+        fused: bool = True,
+        phases: dict[str, int] | None = None,
+    ) -> AnyRuntime:
+        grouped = self.fused(variant.graph, variant.module, fused and self.options.fuse, phases)
+        if isinstance(store, DictStore):
+            return InterpRuntime(grouped, store=store, phases=phases)
+        return Runtime(
+            grouped,
+            store=store,
+            phases=phases,
+            threads=self.options.threads,
+            max_memory=self.options.max_memory,
+            panels=not self.train and store is self.store,
+        )
+
+    def fused(
+        self, graph: Graph, module: Module, enabled: bool, phases: dict[str, int] | None
+    ) -> Fused:
+        """The kernels of a graph, with what the spec forbids to fuse kept apart."""
+        kept = [name for name in module.nofuse if name in graph.index]
+        consumers = graph.consumers()
+        edges = {frozenset((name, c.name)) for name in kept for c in consumers[name]}
+        edges |= {frozenset((i, name)) for name in kept for i in graph[name].inputs}
+        return fuse(graph, enabled=enabled, apart=edges, phases=phases)
