@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnncc.errors import Diagnostic, Diagnostics, SpecError
@@ -10,12 +11,15 @@ from cnncc.graph.declarations import check_declarations
 from cnncc.graph.elaborate import elaborate
 from cnncc.graph.faults import Faults
 from cnncc.graph.imports import Program, read_program
-from cnncc.graph.ir import TypedGraph
+from cnncc.graph.ir import Graph, TypedGraph
 from cnncc.graph.locate import Located, locate
 from cnncc.graph.module import Module
 from cnncc.graph.text import print_graph
 from cnncc.ops import LAYERS
 from cnncc.passes.check import check
+from cnncc.passes.fuse import Fused
+from cnncc.passes.fuse import fuse as fuse_graph
+from cnncc.passes.require import check_requirements
 from cnncc.syntax.tree import dump
 
 FRONT_STAGES = ("tree", "graph", "typed")
@@ -50,6 +54,23 @@ def front(
         program, LAYERS, net=found.net, arguments=arguments, train=train
     )
     return Checked(check(graph, module), module, program)  # Graph -> TypedGraph
+
+
+def kernels(
+    graph: Graph, module: Module, *, fuse: bool = True, phases: Mapping[str, int] | None = None
+) -> Fused:
+    """The kernels of a graph of the module's net, and the ledger: one reason per edge.
+
+    `phases` is given for a training graph. Raises SpecError (E0503) when the spec requires a fusion
+    that cannot be had; with `fuse` off every node is a kernel and nothing is required.
+    """
+    alone = set(module.nofuse)
+    edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
+    apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
+    fused = fuse_graph(graph, enabled=fuse, apart=apart, phases=dict(phases or {}))
+    if fuse:
+        check_requirements(fused, module)
+    return fused
 
 
 def front_text(

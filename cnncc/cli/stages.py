@@ -13,7 +13,7 @@ from cnncc.errors import Diagnostic, SpecError, printable
 from cnncc.graph.ir import Graph
 from cnncc.graph.text import print_graph
 from cnncc.loops.text import print_nest
-from cnncc.passes.fuse import Fused, fuse
+from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.training import StepGraph, training_graph
 from cnncc.tensor import Poly, Symbol
@@ -68,18 +68,8 @@ class Request:
 
     @cached_property
     def _fused(self) -> Fused:
-        phases = dict(self.step.phases) if self.step else None
-        return fuse(self.graph, enabled=self.fuse, apart=self._apart(), phases=phases)
-
-    def _apart(self) -> frozenset[frozenset[str]]:
-        """The edges at nodes that the spec gives kernels of their own."""
-        alone = set(self.checked.module.nofuse)
-        return frozenset(
-            frozenset((producer, node.name))
-            for node in self.graph.nodes
-            for producer in node.inputs
-            if producer in alone or node.name in alone
-        )
+        phases = self.step.phases if self.step else None
+        return compiler.kernels(self.graph, self.checked.module, fuse=self.fuse, phases=phases)
 
     @cached_property
     def runtime(self) -> Runtime:

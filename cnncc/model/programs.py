@@ -17,7 +17,8 @@ from cnncc.graph.verify import verify
 from cnncc.model.network import Network, Variant
 from cnncc.ops.base import Op
 from cnncc.passes.differentiate import prune
-from cnncc.passes.fuse import Fused, fuse
+from cnncc.compiler import kernels
+from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
 from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, Store
 from cnncc.train.metrics import Classification, classifications
@@ -238,9 +239,5 @@ class Programs:
     def fused(
         self, graph: Graph, module: Module, enabled: bool, phases: dict[str, int] | None
     ) -> Fused:
-        """The kernels of a graph, with what the spec forbids to fuse kept apart."""
-        kept = [name for name in module.nofuse if name in graph.index]
-        consumers = graph.consumers()
-        edges = {frozenset((name, c.name)) for name in kept for c in consumers[name]}
-        edges |= {frozenset((i, name)) for name in kept for i in graph[name].inputs}
-        return fuse(graph, enabled=enabled, apart=edges, phases=phases)
+        """The kernels of a graph, with what the spec forbids and requires."""
+        return kernels(graph, module, fuse=enabled, phases=phases)

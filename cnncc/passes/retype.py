@@ -42,8 +42,8 @@ def _retyped_value(value: Any, dtype: DType) -> Any:
     match value:
         case TensorType():
             return retyped_type(value, dtype)
-        case DType.F32 | DType.F64:
-            return dtype
+        case DType.F32 | DType.F64:  # equal to their names, which some operators hold instead
+            return dtype if isinstance(value, DType) else dtype.value
         case tuple():
             return tuple(_retyped_value(v, dtype) for v in value)
         case _:

@@ -52,7 +52,9 @@ class Samples:
 
 @dataclass
 class Tally:
-    """Sums over batches, from which metrics are made."""
+    """Sums over samples, from which metrics are made. `loss` is the mean of each batch, times its
+    samples.
+    """
 
     samples: int = 0
     loss: float = 0.0
@@ -60,9 +62,9 @@ class Tally:
     labels: int = 0
 
     def add(self, other: Tally) -> None:
-        """Count another batch: losses are means, so they weigh as many as their samples."""
+        """Count another batch."""
         self.samples += other.samples
-        self.loss += other.loss * other.samples
+        self.loss += other.loss
         self.correct += other.correct
         self.labels += other.labels
 
@@ -177,10 +179,8 @@ def _epoch(
         part = trainee.train_on(samples.take(chosen), rate)
         tally.add(part)
         bar.advance(part.samples, tally.metrics())
-        if plan.callbacks:
-            metrics = Tally(part.samples, part.loss * part.samples, part.correct, part.labels)
-            for callback in plan.callbacks:
-                callback.on_step_end(trainee.steps, metrics.metrics())
+        for callback in plan.callbacks:
+            callback.on_step_end(trainee.steps, part.metrics())
     return tally
 
 
