@@ -1,8 +1,9 @@
 """Tensor types: a dtype, the extents of one sample, and whether a batch axis stands in front.
 
-An extent is an `int` or a `Poly`, a polynomial with integer coefficients over symbols (`H`, `W`) and floor divisions of
-such polynomials. Arithmetic returns an `int` as soon as nothing symbolic is left, so code that never meets a symbol
-never sees a `Poly`. The batch axis is not part of `shape`: it is printed as `*`, as in `f32[*, 6, 28, 28]`.
+An extent is an `int` or a `Poly`, a polynomial with integer coefficients over symbols (`H`, `W`)
+and floor divisions of such polynomials. Arithmetic returns an `int` as soon as nothing symbolic is
+left, so code that never meets a symbol never sees a `Poly`. The batch axis is not part of `shape`:
+it is printed as `*`, as in `f32[*, 6, 28, 28]`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from enum import StrEnum
 
 
 class DType(StrEnum):
-    """Element types. Values inside kernels are computed in the network's float type (f32 or f64)."""
+    """Element types. Values inside kernels are computed in the network's float type (f32 or
+    f64).
+    """
 
     F32 = "f32"
     F64 = "f64"
@@ -59,7 +62,9 @@ Monomial = tuple[Atom, ...]
 
 @dataclass(frozen=True)
 class Poly:
-    """A polynomial over atoms; `terms` is sorted, without zero coefficients and never a mere constant."""
+    """A polynomial over atoms; `terms` is sorted, without zero coefficients and never a mere
+    constant.
+    """
 
     terms: tuple[tuple[Monomial, int], ...]
 
@@ -88,7 +93,9 @@ class Poly:
     __rmul__ = __mul__
 
     def __floordiv__(self, divisor: int) -> Extent:
-        """floor(self / divisor) for a positive int: what divides leaves the floor, the rest stays in it."""
+        """floor(self / divisor) for a positive int: what divides leaves the floor, the rest stays
+        in it.
+        """
         whole = _collect((m, c // divisor) for m, c in self.terms)
         rest = _collect((m, c % divisor) for m, c in self.terms)
         if isinstance(rest, int):
@@ -171,7 +178,9 @@ def product(extents: Iterable[Extent]) -> Extent:
 
 @dataclass(frozen=True)
 class TensorType:
-    """dtype, per-sample shape (channels first, then 1, 2 or 3 spatial extents), and whether batched."""
+    """dtype, per-sample shape (channels first, then 1, 2 or 3 spatial extents), and whether
+    batched.
+    """
 
     dtype: DType
     shape: tuple[Extent, ...]

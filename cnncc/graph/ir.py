@@ -7,10 +7,11 @@
       return scores = %f7
     }
 
-A node is an operator applied to earlier nodes and has one result; its name is unique in the graph, names come from the
-`.cnn` text and are what reports, errors and weight files show. Nodes that compile-time code adds carry the name of the
-layer they serve plus a suffix. `Graph` is what `build` and the passes construct; `TypedGraph` is a graph that the verifier
-has accepted: every operator's shape rule was run again and agreed.
+A node is an operator applied to earlier nodes and has one result; its name is unique in the graph,
+names come from the `.cnn` text and are what reports, errors and weight files show. Nodes that
+compile-time code adds carry the name of the layer they serve plus a suffix. `Graph` is what `build`
+and the passes construct; `TypedGraph` is a graph that the verifier has accepted: every operator's
+shape rule was run again and agreed.
 """
 
 from __future__ import annotations
@@ -45,10 +46,18 @@ class Operator:
 
 
 class ShapeError(Exception):
-    """A broken shape rule: the rule in words, the arithmetic, and ranked fixes; the builder adds the span."""
+    """A broken shape rule: the rule in words, the arithmetic, and ranked fixes; the builder adds
+    the span.
+    """
 
     def __init__(
-        self, code: str, rule: str, *, arithmetic: Iterable[str] = (), fixes: Iterable[str] = (), argument: str = ""
+        self,
+        code: str,
+        rule: str,
+        *,
+        arithmetic: Iterable[str] = (),
+        fixes: Iterable[str] = (),
+        argument: str = "",
     ) -> None:
         super().__init__(rule)
         self.code, self.rule = code, rule
@@ -78,7 +87,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Condition:
-    """extent % divisor == 0, promised by `fit = exact` on a symbolic extent and checked when data arrives."""
+    """extent % divisor == 0, promised by `fit = exact` on a symbolic extent and checked when data
+    arrives.
+    """
 
     extent: Extent
     divisor: int
@@ -137,7 +148,9 @@ class TypedGraph(Graph):
 
 @dataclass
 class Builder:
-    """Grows a graph node by node, inferring each result type; used by elaboration and by gradients."""
+    """Grows a graph node by node, inferring each result type; used by elaboration and by
+    gradients.
+    """
 
     graph_name: str
     nodes: list[Node] = field(default_factory=list)
@@ -174,16 +187,24 @@ class Builder:
         self._next[wanted] = number + 1
         return f"{wanted}_{number}"
 
-    def add(self, op: Operator, *inputs: Node, name: str = "", origin: Origin | None = None) -> Node:
+    def add(
+        self, op: Operator, *inputs: Node, name: str = "", origin: Origin | None = None
+    ) -> Node:
         """Append op(inputs) and return its node. Raises ShapeError."""
         result = op.infer(tuple(i.type for i in inputs))
         node = Node(
-            self.fresh(name or op.name), op, tuple(i.name for i in inputs), result, origin or self.origin
+            self.fresh(name or op.name),
+            op,
+            tuple(i.name for i in inputs),
+            result,
+            origin or self.origin,
         )
         self.nodes.append(node)
         self._index[node.name] = node
         return node
 
-    def graph(self, outputs: Iterable[tuple[str, Node]], conditions: Iterable[Condition] = ()) -> Graph:
+    def graph(
+        self, outputs: Iterable[tuple[str, Node]], conditions: Iterable[Condition] = ()
+    ) -> Graph:
         named = tuple((public, node.name) for public, node in outputs)
         return Graph(self.graph_name, tuple(self.nodes), named, tuple(conditions))

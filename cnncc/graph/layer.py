@@ -1,8 +1,10 @@
 """Layers: what a name in the language means in graph terms.
 
-A layer is a Python function `f(b, x, ..., *, argument=default, ...) -> Node` that adds operators and parameters to the graph.
-Its annotations say what the language accepts for each argument; elaboration converts and checks, the language
-reference prints them. Operators live in `ops`; this module knows only how an argument may look.
+A layer is a Python function `f(b, x, ..., *, argument=default, ...) -> Node` that adds operators
+and parameters to the graph.
+Its annotations say what the language accepts for each argument; elaboration converts and checks,
+the language reference prints them. Operators live in `ops`; this module knows only how an argument
+may look.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ PadMode = Literal["zero", "const", "replicate", "reflect", "circular"]
 class Pad:
     """How a window meets the border.
 
-    amount: `valid` | `same` | `same_lower` | one (lo, hi) pair per axis | an `int` for all | `solve` with the wanted
-    extents in `out`. mode: what the border holds; `value` for const.
+    amount: `valid` | `same` | `same_lower` | one (lo, hi) pair per axis | an `int` for all |
+    `solve` with the wanted extents in `out`. mode: what the border holds; `value` for const.
     """
 
     amount: Literal["valid", "same", "same_lower", "solve"] | tuple[tuple[int, int], ...] | int
@@ -60,7 +62,9 @@ class Pad:
 
 @dataclass(frozen=True)
 class Init:
-    """An initialiser: he, glorot, lecun (fan-in normal, as published), normal, uniform, constant, or a literal."""
+    """An initialiser: he, glorot, lecun (fan-in normal, as published), normal, uniform, constant,
+    or a literal.
+    """
 
     kind: str
     args: tuple[float, ...] = ()
@@ -77,18 +81,23 @@ class Weights:
 class ArgumentError(Exception):
     """A language argument that cannot be what its layer asks for; elaboration adds the span."""
 
-    def __init__(self, message: str, *, argument: str = "", code: str = "E0304", fixes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, argument: str = "", code: str = "E0304", fixes: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.message, self.argument, self.code, self.fixes = message, argument, code, tuple(fixes)
 
 
-# --- annotations of layer functions ------------------------------------------------------------------------------
+# --- annotations of layer functions
+# ------------------------------------------------------------------------------
 
 Count = typing.Annotated[int, "a positive integer"]
 Natural = typing.Annotated[int, "an integer of at least 0"]
 Number = typing.Annotated[float, "a number"]
 Flag = typing.Annotated[bool, "true or false"]
-PerAxis = typing.Annotated[tuple[int, ...], "a positive integer, or one per axis"]  # length 1 means all axes
+PerAxis = typing.Annotated[
+    tuple[int, ...], "a positive integer, or one per axis"
+]  # length 1 means all axes
 Extents = typing.Annotated[tuple[int, ...], "positive integers, one per axis"]
 Numbers = typing.Annotated[tuple[float, ...], "a number, or one per channel"]
 
@@ -106,7 +115,9 @@ class Argument:
 
 @dataclass(frozen=True)
 class Layer:
-    """A name of the language: its function, how many tensors it takes (None: any number), and its arguments."""
+    """A name of the language: its function, how many tensors it takes (None: any number), and its
+    arguments.
+    """
 
     name: str
     function: Callable[..., Node]
@@ -128,10 +139,16 @@ def layer_of(function: Callable[..., Node], name: str, category: str) -> Layer:
         required = p.default is p.empty
         arguments.append(
             Argument(
-                p.name, hints[p.name], None if required else p.default, required, p.kind is p.POSITIONAL_OR_KEYWORD
+                p.name,
+                hints[p.name],
+                None if required else p.default,
+                required,
+                p.kind is p.POSITIONAL_OR_KEYWORD,
             )
         )
-    return Layer(name, function, tensors, tuple(arguments), inspect.getdoc(function) or "", category)
+    return Layer(
+        name, function, tensors, tuple(arguments), inspect.getdoc(function) or "", category
+    )
 
 
 def describe(annotation: Any) -> str:
@@ -187,7 +204,9 @@ def convert(value: Any, annotation: Any, argument: str) -> Any:
 
 
 def _refuse(value: Any, annotation: Any, argument: str) -> NoReturn:
-    raise ArgumentError(f"`{argument}` must be {describe(annotation)}, but got {show(value)}", argument=argument)
+    raise ArgumentError(
+        f"`{argument}` must be {describe(annotation)}, but got {show(value)}", argument=argument
+    )
 
 
 def show(value: Any) -> str:
@@ -210,7 +229,13 @@ def _number(value: Any) -> bool:
 
 
 def _convert_annotated(value: Any, annotation: Any, argument: str) -> Any:
-    items = value.taps if isinstance(value, Size) else value if isinstance(value, (tuple, list)) else (value,)
+    items = (
+        value.taps
+        if isinstance(value, Size)
+        else value
+        if isinstance(value, (tuple, list))
+        else (value,)
+    )
     if annotation is Flag and isinstance(value, bool):
         return value
     if annotation == Count and _integer(value) and value >= 1:
@@ -227,7 +252,9 @@ def _convert_annotated(value: Any, annotation: Any, argument: str) -> Any:
 
 
 def _convert_size(value: Any, argument: str) -> Size:
-    taps = value.taps if isinstance(value, Size) else value if isinstance(value, tuple) else (value,)
+    taps = (
+        value.taps if isinstance(value, Size) else value if isinstance(value, tuple) else (value,)
+    )
     if taps and all(_integer(t) and t >= 1 for t in taps):
         return Size(tuple(taps))
     _refuse(value, Size, argument)
@@ -239,7 +266,11 @@ def _pairs(value: Any) -> tuple[tuple[int, int], ...] | int | None:
         return int(value)
     if isinstance(value, tuple) and len(value) == 2 and all(_integer(v) and v >= 0 for v in value):
         return ((value[0], value[1]),)
-    if isinstance(value, tuple) and value and all(isinstance(v, tuple) and len(v) == 2 for v in value):
+    if (
+        isinstance(value, tuple)
+        and value
+        and all(isinstance(v, tuple) and len(v) == 2 for v in value)
+    ):
         if all(_integer(n) and n >= 0 for v in value for n in v):
             return tuple((v[0], v[1]) for v in value)
     return None
@@ -271,7 +302,16 @@ def _convert_pad(value: Any, argument: str) -> Pad:
     _refuse(value, Pad, argument)
 
 
-INITS = {"he": 0, "glorot": 0, "lecun": 0, "zeros": 0, "ones": 0, "constant": 1, "normal": 1, "uniform": 1}
+INITS = {
+    "he": 0,
+    "glorot": 0,
+    "lecun": 0,
+    "zeros": 0,
+    "ones": 0,
+    "constant": 1,
+    "normal": 1,
+    "uniform": 1,
+}
 
 
 def _convert_init(value: Any, argument: str) -> Init:
@@ -284,21 +324,25 @@ def _convert_init(value: Any, argument: str) -> Init:
 
 
 def _frozen(value: Any, argument: str) -> tuple[Any, ...]:
-    return tuple(_frozen(v, argument) if isinstance(v, list) else _literal(v, argument) for v in value)
+    return tuple(
+        _frozen(v, argument) if isinstance(v, list) else _literal(v, argument) for v in value
+    )
 
 
 def _literal(value: Any, argument: str) -> float:
     return float(value) if _number(value) else _refuse(value, Init, argument)
 
 
-# --- what a layer function is given ------------------------------------------------------------------------------
+# --- what a layer function is given
+# ------------------------------------------------------------------------------
 
 
 @dataclass
 class LayerBuilder:
     """Adds one layer to the graph: its operators, its parameters, its conditions.
 
-    `layer` is the layer's name (`c1`); operators are named after it, parameters `c1.weight`, `c1.bias`, ...
+    `layer` is the layer's name (`c1`); operators are named after it, parameters `c1.weight`,
+    `c1.bias`, ...
     """
 
     graph: Builder
@@ -313,7 +357,13 @@ class LayerBuilder:
         return self.graph.add(op, *inputs, name=self.layer + suffix, origin=self.origin)
 
     def parameter(
-        self, name: str, shape: Sequence[Extent], init: Init, *, shared: Weights | None = None, frozen: bool = False,
+        self,
+        name: str,
+        shape: Sequence[Extent],
+        init: Init,
+        *,
+        shared: Weights | None = None,
+        frozen: bool = False,
         state: bool = False,
     ) -> Node:
         """An unbatched f32 tensor, trainable unless `frozen`; `state` marks running statistics.
@@ -325,15 +375,27 @@ class LayerBuilder:
                 raise ShapeError(
                     "E0206",
                     f"the parameter `{self.layer}.{name}` would depend on the symbolic extent {extent}",
-                    fixes=["pool to a fixed size first: globalavgpool or adaptiveavgpool", "give the input fixed extents"],
+                    fixes=[
+                        "pool to a fixed size first: globalavgpool or adaptiveavgpool",
+                        "give the input fixed extents",
+                    ],
                 )
         kind = "state" if state else "frozen" if frozen else "trained"
         full = shared.name if shared else f"{self.layer}.{name}"
-        return self.make_parameter(full, TensorType(DType.F32, tuple(shape), batched=False), init, shared is not None, kind, self.origin)
+        return self.make_parameter(
+            full,
+            TensorType(DType.F32, tuple(shape), batched=False),
+            init,
+            shared is not None,
+            kind,
+            self.origin,
+        )
 
     def require_divisible(self, extent: Extent, divisor: int, text: str) -> None:
         """Record a condition on symbolic extents that is checked when data arrives."""
         self.conditions.append(Condition(extent, divisor, text, self.origin))
 
-    def error(self, code: str, message: str, *, argument: str = "", fixes: Sequence[str] = ()) -> NoReturn:
+    def error(
+        self, code: str, message: str, *, argument: str = "", fixes: Sequence[str] = ()
+    ) -> NoReturn:
         raise ArgumentError(message, argument=argument, code=code, fixes=fixes)

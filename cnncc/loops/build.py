@@ -1,7 +1,8 @@
 """Building nests: named sizes and buffers, and the loops around a body.
 
-Operators write `n = NestBuilder(); x = n.input("x", type, "n c h w"); ...`. Axis names are sizes: two buffers that share an
-axis name share the run-time argument, and the builder insists that the extents agree.
+Operators write `n = NestBuilder(); x = n.input("x", type, "n c h w"); ...`. Axis names are sizes:
+two buffers that share an axis name share the run-time argument, and the builder insists that the
+extents agree.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class NestBuilder:
         return self._buffer(name, type, axes, "out")
 
     def _buffer(self, name: str, type: TensorType, axes: str, role: str) -> Handle:
-        """`axes`: one size name per axis, batch first when batched; a digit is a fixed extent of 1, 2, ..."""
+        """`axes`: one size name per axis, batch first when batched; a digit is a fixed extent of 1,
+        2, ...
+        """
         extents: list[Extent] = [*([BATCH] if type.batched else []), *type.shape]
         names = axes.split()
         if len(names) != len(extents):

@@ -1,22 +1,28 @@
 """The loop IR: nests over logical tensor indices.
 
-    index     i ::= Int(n) | Var(name) | Size(name) | i + i | i * i | i // i | i % i | Least(i, i) | Fetch(buffer, (i, ...))
+    index     i ::= Int(n) | Var(name) | Size(name) | i + i | i * i | i // i | i % i | Least(i, i) |
+        Fetch(buffer, (i, ...))
     condition c ::= Test(op, i, i) | Both(c, c)                       op: < <= == !=
-    value     v ::= Lit(x) | Ref(name) | Load(buffer, (i, ...), outside?) | AsFloat(i) | Uniform(i, i)
+    value     v ::= Lit(x) | Ref(name) | Load(buffer, (i, ...), outside?) | AsFloat(i) | Uniform(i,
+        i)
                   | Prim(fn, (v, ...)) | Choose(c, v, v)
-    statement s ::= For(var, extent, kind, (s, ...)) | Let(name, v) | Assign(name, v) | Guard(c, (s, ...))
+    statement s ::= For(var, extent, kind, (s, ...)) | Let(name, v) | Assign(name, v) | Guard(c, (s,
+    ...))
                   | Store(buffer, (i, ...), v) | Accumulate(buffer, (i, ...), v) | Barrier()
     nest        ::= Nest(buffers, sizes, (s, ...))
 
-Meaning. Indices are exact integers; `//` and `%` round towards minus infinity and their right side is positive. All
-values are floats of the nest's one compute type (f32 or f64): loading u8 or integers converts, storing converts back, and
-comparisons yield 1.0 or 0.0. Every primitive rounds once (`fma` once in all); nothing is reassociated, so a nest
-has exactly one result, and each schedule and target must give its bits. A Load with `outside` yields that constant when
-any index lies outside the buffer; without it an index outside is a bug of the compiler. `Let` introduces a local,
-`Assign` changes one (`acc = fma(x, w, acc)`), visible to the end of the enclosing body. A `For` of kind PARALLEL asserts
-that its iterations are independent: each Store address is written by one iteration only. SERIAL iterations run in
-order. `Size` is a run-time argument of the kernel, so one kernel serves all extents; its value is in `Nest.sizes`.
-Indices follow the axes of the tensor type, batch first when the tensor has one: layouts are the target's business.
+Meaning. Indices are exact integers; `//` and `%` round towards minus infinity and their right side
+is positive. All values are floats of the nest's one compute type (f32 or f64): loading u8 or
+integers converts, storing converts back, and comparisons yield 1.0 or 0.0. Every primitive rounds
+once (`fma` once in all); nothing is reassociated, so a nest has exactly one result, and each
+schedule and target must give its bits. A Load with `outside` yields that constant when any index
+lies outside the buffer; without it an index outside is a bug of the compiler. `Let` introduces a
+local, `Assign` changes one (`acc = fma(x, w, acc)`), visible to the end of the enclosing body. A
+`For` of kind PARALLEL asserts that its iterations are independent: each Store address is written by
+one iteration only. SERIAL iterations run in order. `Size` is a run-time argument of the kernel, so
+one kernel serves all extents; its value is in `Nest.sizes`.
+Indices follow the axes of the tensor type, batch first when the tensor has one: layouts are the
+target's business.
 """
 
 from __future__ import annotations
@@ -30,7 +36,9 @@ from cnncc.tensor import DType, Extent
 
 
 class Kind(StrEnum):
-    """The kind of a loop axis. Operators write SERIAL and PARALLEL; schedules refine PARALLEL into the others."""
+    """The kind of a loop axis. Operators write SERIAL and PARALLEL; schedules refine PARALLEL into
+    the others.
+    """
 
     SERIAL = "serial"
     PARALLEL = "parallel"
@@ -40,7 +48,8 @@ class Kind(StrEnum):
     THREAD = "thread"
 
 
-# --- indices -----------------------------------------------------------------------------------------------------
+# --- indices
+# -----------------------------------------------------------------------------------------------------
 
 
 class _Arithmetic:
@@ -184,7 +193,8 @@ def mod(a: Index | int, b: Index | int) -> Index:
             return Mod(a, b)
 
 
-# --- conditions --------------------------------------------------------------------------------------------------
+# --- conditions
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -213,19 +223,21 @@ def all_of(first: Condition, *more: Condition) -> Condition:
     return first
 
 
-# --- values ------------------------------------------------------------------------------------------------------
+# --- values
+# ------------------------------------------------------------------------------------------------------
 
-# Every primitive with its number of arguments. Comparisons give 1.0 or 0.0; `select` takes such a value first and is
-# true where it is not zero. `max` and `min` propagate NaN. `rint` rounds to nearest even. `scale2(x, n)` is x * 2^n for
-# integer-valued n; `exponent` and `mantissa` take x = mantissa * 2^exponent apart, mantissa in [1, 2).
+# Every primitive with its number of arguments. Comparisons give 1.0 or 0.0; `select` takes such a
+# value first and is true where it is not zero. `max` and `min` propagate NaN. `rint` rounds to
+# nearest even. `scale2(x, n)` is x * 2^n for integer-valued n; `exponent` and `mantissa` take x =
+# mantissa * 2^exponent apart, mantissa in [1, 2).
 PRIMITIVES = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "fma": 3, "sqrt": 1, "abs": 1, "floor": 1, "rint": 1,
     "max": 2, "min": 2, "lt": 2, "le": 2, "eq": 2, "ne": 2, "select": 3, "copysign": 2, "scale2": 2,
     "exponent": 1, "mantissa": 1,
 }  # fmt: skip
 
-# Functions that are not primitive: loops/elementary.py replaces them by polynomials in the primitives, so that
-# every target computes the same bits. Operators use them like primitives.
+# Functions that are not primitive: loops/elementary.py replaces them by polynomials in the
+# primitives, so that every target computes the same bits. Operators use them like primitives.
 ELEMENTARY = {"exp": 1, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "sigmoid": 1, "erf": 1}
 
 
@@ -253,7 +265,9 @@ class AsFloat:
 
 @dataclass(frozen=True)
 class Uniform:
-    """A number in [0, 1) that depends on key and counter only (loops/random.py), so backward can draw it again."""
+    """A number in [0, 1) that depends on key and counter only (loops/random.py), so backward can
+    draw it again.
+    """
 
     key: Index
     counter: Index
@@ -284,7 +298,8 @@ def prim(fn: str, *args: Value | float) -> Value:
     return Prim(fn, tuple(Lit(float(a)) if isinstance(a, (int, float)) else a for a in args))
 
 
-# --- statements --------------------------------------------------------------------------------------------------
+# --- statements
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -322,7 +337,9 @@ class Store:
 
 @dataclass(frozen=True)
 class Accumulate:
-    """buffer[index] += value, in loop order; the buffer must have been stored before, all its loops SERIAL."""
+    """buffer[index] += value, in loop order; the buffer must have been stored before, all its loops
+    SERIAL.
+    """
 
     buffer: str
     index: tuple[Index, ...]
@@ -331,7 +348,9 @@ class Accumulate:
 
 @dataclass(frozen=True)
 class Barrier:
-    """All threads finish what is above before any starts what is below; only at the top level of a nest."""
+    """All threads finish what is above before any starts what is below; only at the top level of a
+    nest.
+    """
 
 
 Statement = For | Let | Assign | Guard | Store | Accumulate | Barrier
@@ -340,7 +359,9 @@ Body = tuple[Statement, ...]
 
 @dataclass(frozen=True)
 class Buffer:
-    """A kernel argument: `extents` are indices built from Int and Size, one per logical axis (batch first)."""
+    """A kernel argument: `extents` are indices built from Int and Size, one per logical axis (batch
+    first).
+    """
 
     name: str
     dtype: DType
@@ -350,7 +371,9 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Nest:
-    """One kernel: buffers in argument order, the run-time sizes with their values for this use, and the body."""
+    """One kernel: buffers in argument order, the run-time sizes with their values for this use, and
+    the body.
+    """
 
     buffers: tuple[Buffer, ...]
     sizes: dict[str, Extent] = field(hash=False)
@@ -363,7 +386,8 @@ class Nest:
         return replace(self, body=body)
 
 
-# --- walking -----------------------------------------------------------------------------------------------------
+# --- walking
+# -----------------------------------------------------------------------------------------------------
 
 
 def subindices(i: Index) -> Iterator[Index]:
@@ -454,7 +478,9 @@ def map_condition(c: Condition, f: Callable[[Index], Index | None]) -> Condition
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A bottom-free rewriting of bodies: `index` and `value` return a replacement or None to go on into the parts."""
+    """A bottom-free rewriting of bodies: `index` and `value` return a replacement or None to go on
+    into the parts.
+    """
 
     index: Callable[[Index], Index | None] = lambda _: None
     value: Callable[[Value], Value | None] = lambda _: None
@@ -508,7 +534,9 @@ class Rewrite:
                 assert_never(s)
 
 
-def substitute(body: Body, variables: dict[str, Index], rename: Callable[[str], str] = lambda n: n) -> Body:
+def substitute(
+    body: Body, variables: dict[str, Index], rename: Callable[[str], str] = lambda n: n
+) -> Body:
     """The body with loop variables replaced by indices and locals renamed."""
 
     def index(i: Index) -> Index | None:

@@ -1,11 +1,14 @@
 """Schedule transformations: each keeps the nest's meaning and its bits.
 
     parallel_loops / around   take the PARALLEL loops off a nest's body and put others on
-    lift                      give every load below an operation a name of its own, so that copies can share it
-    jam                       unroll an independent loop and interleave its copies statement by statement
+    lift                      give every load below an operation a name of its own, so that copies
+        can share it
+    jam                       unroll an independent loop and interleave its copies statement by
+        statement
 
-`jam` is what makes a register tile: the copies of `acc = fma(x, w, acc)` for several outputs end up next to each other inside
-one loop over the reduction, where a load that does not depend on the unrolled variable stands once for all of them.
+`jam` is what makes a register tile: the copies of `acc = fma(x, w, acc)` for several outputs end up
+next to each other inside one loop over the reduction, where a load that does not depend on the
+unrolled variable stands once for all of them.
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ from cnncc.loops.ir import (
     condition_indices,
     statements,
     subindices,
-    subvalues,
     substitute,
+    subvalues,
 )
 from cnncc.loops.walk import Names, indices, names_of, value_indices, values
 
@@ -66,7 +69,8 @@ def accesses(body: Body) -> Iterator[tuple[str, tuple[Index, ...]]]:
             yield i.buffer, i.index
 
 
-# --- lift --------------------------------------------------------------------------------------------------------
+# --- lift
+# --------------------------------------------------------------------------------------------------------
 
 
 def lift(nest: Nest) -> Nest:
@@ -104,9 +108,8 @@ def _lift(body: Body, names: Names) -> Body:
     return tuple(out)
 
 
-
-
-# --- dependence --------------------------------------------------------------------------------------------------
+# --- dependence
+# --------------------------------------------------------------------------------------------------
 
 
 def _indices_of(s: Statement) -> Iterator[Index]:
@@ -144,7 +147,9 @@ def _refs_of(s: Statement) -> Iterator[str]:
 
 
 def dependents(body: Body, var: str) -> set[str]:
-    """The locals whose value depends on a loop variable, directly or through other locals or guards."""
+    """The locals whose value depends on a loop variable, directly or through other locals or
+    guards.
+    """
     found: set[str] = set()
     while True:
         before = len(found)
@@ -178,14 +183,16 @@ def depends(s: Statement, var: str, found: set[str]) -> bool:
     )
 
 
-# --- jam ---------------------------------------------------------------------------------------------------------
+# --- jam
+# ---------------------------------------------------------------------------------------------------------
 
 
 def jam(body: Body, var: str, copies: Sequence[Index]) -> Body:
     """The body once per copy, `var` replaced by the copy's index, interleaved.
 
-    Requires that iterations of `var` are independent (a PARALLEL axis). What does not depend on `var` stands once, in front of the
-    copies of its run of statements; serial loops whose extent does not depend on it contain all copies.
+    Requires that iterations of `var` are independent (a PARALLEL axis). What does not depend on
+    `var` stands once, in front of the copies of its run of statements; serial loops whose extent
+    does not depend on it contain all copies.
     """
     if len(copies) == 1:
         return substitute(body, {var: copies[0]})

@@ -40,10 +40,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Step:
-    """The compiled training step, and the names that its numbers and targets go by."""
+    """The compiled training step, and what of its outputs can be counted as right or wrong."""
 
     runtime: AnyRuntime
     graph: StepGraph
+    classifications: tuple[Classification, ...]
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class Programs:
         def make() -> Step:
             variant = self.network.training
             graph = training_graph(variant.graph, variant.module, self.training.optimizer)
-            return Step(self._phased(graph, variant.module), graph)
+            found = classifications(graph.graph)
+            return Step(self._phased(graph, variant.module), graph, found)
 
         return self._once("step", make)
 

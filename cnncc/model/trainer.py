@@ -19,8 +19,8 @@ from cnncc.errors import Diagnostic, SpecError
 from cnncc.graph.ir import Graph
 from cnncc.graph.sources import Input
 from cnncc.io.safetensors import State
-from cnncc.model.arrays import Slot, as_input, slots
-from cnncc.model.programs import Evaluation, Programs
+from cnncc.model.arrays import InputError, Slot, as_input, slots
+from cnncc.model.programs import Evaluation, Programs, Step
 from cnncc.passes.training import BACKWARD, FORWARD, INPUT_GRADIENTS
 from cnncc.targets.runtime import Session, shape_of
 from cnncc.train.loop import Samples, Tally
@@ -43,7 +43,7 @@ class _Pass:
     stack: ExitStack
     session: Session
     inputs: Arrays
-    batch: int
+    shapes: Mapping[str, tuple[int, ...]]  # of the outputs
 
 
 class Trainer:
@@ -81,7 +81,7 @@ class Trainer:
                         session.run(phase, inputs)
             self.steps += 1
             self.programs.changed()
-        return self._tally(graph, outputs, loss, samples)
+        return _tally(step, outputs, loss, samples)
 
     def measure(self, samples: Samples, batch: int) -> Tally:
         """Loss and right labels over all samples, behaving as at inference."""
@@ -116,11 +116,12 @@ class Trainer:
             seeded = self.programs.seeded
             graph = seeded.graph.graph
             inputs = {**inputs, **self._key(graph)}
-            shape = shape_of(graph, inputs)
             stack = ExitStack()
-            session = stack.enter_context(seeded.runtime.session(shape))
-            self._pass = _Pass(stack, session, inputs, shape.batch)
-            return session.run(FORWARD, inputs)
+            session = stack.enter_context(seeded.runtime.session(shape_of(graph, inputs)))
+            outputs = session.run(FORWARD, inputs)
+            shapes = {public: array.shape for public, array in outputs.items()}
+            self._pass = _Pass(stack, session, inputs, shapes)
+            return outputs
 
     def backward(self, given: Mapping[str, Any], wants_inputs: bool) -> Gradients:
         """Gradients for those of the outputs, of parameters and, if wanted, of inputs.
@@ -135,7 +136,8 @@ class Trainer:
             graph = seeded.graph.graph
             inputs = dict(current.inputs)
             for public, name in seeded.graph.seeds.items():
-                inputs[name] = _seed(given.get(public), Slot(public, graph[name].type), current)
+                slot = Slot(public, graph[name].type)
+                inputs[name] = _seed(given.get(public), slot, current.shapes[public])
             outputs = current.session.run(BACKWARD, inputs)
             if wants_inputs:
                 outputs |= current.session.run(INPUT_GRADIENTS, inputs)
@@ -188,18 +190,6 @@ class Trainer:
             if isinstance(n.op, Input) and n.op.role == "random"
         }
 
-    def _tally(self, graph: Graph, outputs: Arrays, loss: float, samples: Samples) -> Tally:
-        """The loss, and the right labels where the scores are among the outputs."""
-        count = len(samples)
-        tally = Tally(count, loss * count)
-        shown = {name: public for public, name in graph.outputs}
-        for found in self.programs.evaluation_targets:
-            if found.scores in shown:
-                labels = samples.targets[found.target]
-                tally.correct += correct(outputs[shown[found.scores]], labels)
-                tally.labels += labels.size
-        return tally
-
     def _diverged(self, loss: float, rate: float) -> Diagnostic:
         return Diagnostic(
             "E0606",
@@ -211,6 +201,18 @@ class Trainer:
                 "check that the data are finite and scaled to about -1 to 1",
             ),
         )
+
+
+def _tally(step: Step, outputs: Arrays, loss: float, samples: Samples) -> Tally:
+    """The loss of a step, and the right labels where the scores are among its outputs."""
+    tally = Tally(len(samples), loss * len(samples))
+    shown = {name: public for public, name in step.graph.graph.outputs}
+    for found in step.classifications:
+        if found.scores in shown:
+            labels = samples.targets[found.target]
+            tally.correct += correct(outputs[shown[found.scores]], labels)
+            tally.labels += labels.size
+    return tally
 
 
 def measure(evaluation: Evaluation, samples: Samples, batch: int) -> Tally:
@@ -236,10 +238,17 @@ def target_slots(programs: Programs) -> tuple[Slot, ...]:
     return slots(variant.graph, tuple(t.name for t in training.targets), classes)
 
 
-def _seed(given: Any, slot: Slot, current: _Pass) -> Array:
-    """The gradient of an output; zeros where the caller gives none."""
-    dims = (current.batch, *(slot.type.shape))
+def _seed(given: Any, slot: Slot, shape: tuple[int, ...]) -> Array:
+    """The gradient of an output of this shape; zeros where the caller gives none."""
     if given is None:
-        concrete = tuple(n for n in dims if isinstance(n, int))
-        return np.zeros(concrete, np.float32)
-    return as_input(given, slot)
+        return np.zeros(shape, np.float32)
+    array = as_input(given, slot)
+    if array.shape != shape:
+        raise InputError(
+            Diagnostic(
+                "E0802",
+                f"the gradient of `{slot.name}` has the shape {array.shape}, "
+                f"but the output of forward had {shape}",
+            )
+        )
+    return array

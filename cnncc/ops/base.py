@@ -1,8 +1,9 @@
 """What every operator's room contains, and the registry that the rest of the compiler reads.
 
-A room is one file with, in this order: the operator (a frozen dataclass) with its shape rule, its NumPy oracle, its
-gradient as more graph, its loop nest, the facts that passes ask for, its sample cases, and the layer: the
-function behind its name in the language. Adding an operator means adding a room; nothing else lists operators.
+A room is one file with, in this order: the operator (a frozen dataclass) with its shape rule, its
+NumPy oracle, its gradient as more graph, its loop nest, the facts that passes ask for, its sample
+cases, and the layer: the function behind its name in the language. Adding an operator means adding
+a room; nothing else lists operators.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Cost:
-    """Work of one sample: multiply-accumulates as papers count them, and all floating-point operations."""
+    """Work of one sample: multiply-accumulates as papers count them, and all floating-point
+    operations.
+    """
 
     macs: Extent = 0
     flops: Extent = 0
@@ -32,7 +35,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sample:
-    """A small case of an operator: the operator and its input types (concrete); `integers` bounds integer test data.
+    """A small case of an operator: the operator and its input types (concrete); `integers` bounds
+    integer test data.
 
     `exact`: on small integers the result equals the oracle bit for bit.
     """
@@ -50,19 +54,27 @@ class Sample:
 class Op(Operator):
     """An operator with everything the compiler knows about it."""
 
-    pointwise: ClassVar[bool] = False  # result[i] depends on the inputs at i (or at i's channel) only
-    linear: ClassVar[tuple[int, ...]] = ()  # inputs in which the operator is linear, the others held fixed
+    pointwise: ClassVar[bool] = (
+        False  # result[i] depends on the inputs at i (or at i's channel) only
+    )
+    linear: ClassVar[
+        tuple[int, ...]
+    ] = ()  # inputs in which the operator is linear, the others held fixed
 
     @property
     def reads_once(self) -> bool:
-        """Whether each element of the first input is read at most once (a pool whose windows do not overlap)."""
+        """Whether each element of the first input is read at most once (a pool whose windows do not
+        overlap).
+        """
         return self.pointwise
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         raise NotImplementedError
 
     def reference(self, *arrays: Array) -> Array:
-        """The definition, slow and obvious, on logical arrays (batch first, channels second), in any dtype."""
+        """The definition, slow and obvious, on logical arrays (batch first, channels second), in
+        any dtype.
+        """
         raise NotImplementedError
 
     def oracle(self, types: tuple[TensorType, ...], arrays: Sequence[Array]) -> Array:
@@ -70,11 +82,15 @@ class Op(Operator):
         return self.reference(*arrays)
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
-        """Add the gradient to the graph: one node per input, None where nothing flows (integers, statistics)."""
+        """Add the gradient to the graph: one node per input, None where nothing flows (integers,
+        statistics).
+        """
         raise NotImplementedError
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        """The target-neutral loops. Buffers in order: inputs `a`, `b`, ... or the operator's own names, then the output last."""
+        """The target-neutral loops. Buffers in order: inputs `a`, `b`, ... or the operator's own
+        names, then the output last.
+        """
         raise NotImplementedError
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
@@ -88,9 +104,10 @@ class Op(Operator):
 class Pointwise(Op):
     """An operator that is a scalar function. Rooms give `scalar` and `reference`; the nest follows.
 
-    Inputs have the result's type, or broadcast: [C] or [C, 1, ...] per channel (batched: per sample and channel), [1] for
-    a number (batched: per sample), unbatched of the result's shape for all samples. `reference` is given arrays that
-    already broadcast against each other in NumPy's way; `oracle` prepares them.
+    Inputs have the result's type, or broadcast: [C] or [C, 1, ...] per channel (batched: per sample
+    and channel), [1] for a number (batched: per sample), unbatched of the result's shape for all
+    samples. `reference` is given arrays that already broadcast against each other in NumPy's way;
+    `oracle` prepares them.
     """
 
     pointwise = True
@@ -138,7 +155,9 @@ def axis_names(t: TensorType) -> tuple[str, ...]:
 
 
 def operand_axes(t: TensorType, out: TensorType) -> tuple[int, ...] | None:
-    """For each axis of an operand the axis of the result it runs along (-1: extent 1); None when it does not fit."""
+    """For each axis of an operand the axis of the result it runs along (-1: extent 1); None when it
+    does not fit.
+    """
     first = 1 if out.batched else 0  # position of the channel axis in the result
     if t.batched and not out.batched:
         return None
@@ -164,7 +183,8 @@ def broadcast(a: Array, t: TensorType, out: TensorType) -> Array:
     return a.reshape(shape)
 
 
-# --- registry ----------------------------------------------------------------------------------------------------
+# --- registry
+# ----------------------------------------------------------------------------------------------------
 
 OPERATORS: dict[str, type[Op]] = {}  # by the name that graph text uses
 LAYERS: dict[str, Layer] = {}  # by the name that the language uses

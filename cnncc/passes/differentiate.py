@@ -1,6 +1,7 @@
 """Reverse-mode differentiation: the gradient is more graph, built from each operator's own rule.
 
-Reference: Griewank and Walther, Evaluating Derivatives (2008), chapter 3 (the adjoint of a straight-line program).
+Reference: Griewank and Walther, Evaluating Derivatives (2008), chapter 3 (the adjoint of a
+straight-line program).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from cnncc.ops.elementwise import Add
 def gradients(b: Builder, seeds: Mapping[str, Node], wanted: Iterable[str]) -> dict[str, Node]:
     """Add to `b` the gradients of sum_i <seed_i, node_i> with respect to the wanted nodes.
 
-    Requires: every seed has the type of its node. Ensures: each wanted node that the seeds depend on has an entry; new
-    nodes follow all old ones, contributions of several consumers are added in reverse order of the consumers.
+    Requires: every seed has the type of its node. Ensures: each wanted node that the seeds depend
+    on has an entry; new nodes follow all old ones, contributions of several consumers are added in
+    reverse order of the consumers.
     """
     wanted = set(wanted)
     needed = _depends_on(b.nodes, wanted)
@@ -27,13 +29,17 @@ def gradients(b: Builder, seeds: Mapping[str, Node], wanted: Iterable[str]) -> d
         if dy is None or node.name not in needed or not node.inputs:
             continue
         if not isinstance(node.op, Op):
-            raise CompilerBug("differentiate", node.name, f"{node.op.name} has inputs but no gradient rule")
+            raise CompilerBug(
+                "differentiate", node.name, f"{node.op.name} has inputs but no gradient rule"
+            )
         b.origin = node.origin
         for name, part in zip(node.inputs, node.op.gradient(b, node, dy), strict=True):
             if part is None or name not in needed:
                 continue
             if name in flowing:
-                part = b.add(Add(), flowing[name], part, name=f"{name}.grad.sum", origin=node.origin)
+                part = b.add(
+                    Add(), flowing[name], part, name=f"{name}.grad.sum", origin=node.origin
+                )
             flowing[name] = part
     return {name: flowing[name] for name in wanted if name in flowing}
 
@@ -48,7 +54,9 @@ def _depends_on(nodes: Iterable[Node], roots: set[str]) -> set[str]:
 
 
 def prune(graph: Graph, keep: Iterable[str] = ()) -> Graph:
-    """Drop nodes that no output, no update and no name in `keep` needs. Ensures: same results, same order."""
+    """Drop nodes that no output, no update and no name in `keep` needs. Ensures: same results, same
+    order.
+    """
     live = {name for _, name in graph.outputs} | {new for _, new in graph.updates} | set(keep)
     for n in reversed(graph.nodes):
         if n.name in live:

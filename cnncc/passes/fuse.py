@@ -1,9 +1,10 @@
 """Fusion: which nodes run as one kernel, and for every edge of the graph the reason.
 
-One kernel per complex layer: an anchor (convolution, pool, dense, ...), then the pointwise operators and the
-non-overlapping pool that read it. A node joins the kernel of a producer when it reads each of the producer's elements once:
-then nothing is computed twice and the tensor between them never goes through memory. `Ledger` keeps one `Verdict`
-per edge.
+One kernel per complex layer: an anchor (convolution, pool, dense, ...), then the pointwise
+operators and the non-overlapping pool that read it. A node joins the kernel of a producer when it
+reads each of the producer's elements once:
+then nothing is computed twice and the tensor between them never goes through memory. `Ledger` keeps
+one `Verdict` per edge.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from cnncc.tensor import Extent
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one edge: fused or not, by which rule, why, and the bytes per sample that it keeps out of memory."""
+    """What became of one edge: fused or not, by which rule, why, and the bytes per sample that it
+    keeps out of memory.
+    """
 
     producer: str
     consumer: str
@@ -32,7 +35,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Slice:
-    """The channels of `whole` from `start` on: a concat's input, written where the concat would copy it."""
+    """The channels of `whole` from `start` on: a concat's input, written where the concat would
+    copy it.
+    """
 
     whole: str
     start: int
@@ -45,20 +50,28 @@ class Fused:
     graph: Graph
     kernels: tuple[Kernel, ...]
     ledger: tuple[Verdict, ...]
-    slices: Mapping[str, Slice] = field(default_factory=dict)  # tensors that are written into a part of another
+    slices: Mapping[str, Slice] = field(
+        default_factory=dict
+    )  # tensors that are written into a part of another
 
     def kernel_of(self, node: str) -> Kernel:
         return next(k for k in self.kernels if any(n.name == node for n in k.nodes))
 
 
 def fuse(
-    graph: Graph, *, enabled: bool = True, apart: Collection[frozenset[str]] = (), phases: dict[str, int] | None = None
+    graph: Graph,
+    *,
+    enabled: bool = True,
+    apart: Collection[frozenset[str]] = (),
+    phases: dict[str, int] | None = None,
 ) -> Fused:
     """Group the operators of a graph into kernels.
 
-    Requires: a verified graph. `apart`: pairs of nodes that the spec forbids to fuse. `phases`: nodes of different
-    phases (forward, backward, update) never share a kernel. With `enabled` off every node is a kernel of its own.
-    Ensures: executing the kernels in order gives every output and update of the graph; each edge has a verdict.
+    Requires: a verified graph. `apart`: pairs of nodes that the spec forbids to fuse. `phases`:
+    nodes of different phases (forward, backward, update) never share a kernel. With `enabled` off
+    every node is a kernel of its own.
+    Ensures: executing the kernels in order gives every output and update of the graph; each edge
+    has a verdict.
     """
     return _Fusion(graph, enabled, apart, phases or {}).run()
 
@@ -111,7 +124,12 @@ class _Fusion:
         for part in parts:
             taken = part.name in self.slices or part.name in self.results or not part.type.batched
             group = self.group.get(part.name)
-            if taken or group is None or group.kernel is None or not isinstance(part.type.channels, int):
+            if (
+                taken
+                or group is None
+                or group.kernel is None
+                or not isinstance(part.type.channels, int)
+            ):
                 return False
             if self.phases.get(part.name) != self.phases.get(node.name):
                 return False
@@ -152,9 +170,14 @@ class _Fusion:
         if theirs is mine:
             return self._fused(producer, consumer, "same kernel")
         if theirs.kernel is None:
-            return apart("concat", f"{producer.name} is written in parts by the kernels of its inputs")
+            return apart(
+                "concat", f"{producer.name} is written in parts by the kernels of its inputs"
+            )
         if theirs.nodes[-1] is not producer:
-            return apart("inner", f"{producer.name} is computed inside the kernel of {theirs.nodes[-1].name} and stored")
+            return apart(
+                "inner",
+                f"{producer.name} is computed inside the kernel of {theirs.nodes[-1].name} and stored",
+            )
         refusal = self._refusal(producer, consumer, theirs, mine)
         if refusal:
             return apart(*refusal)
@@ -175,23 +198,45 @@ class _Fusion:
         size = producer.type.elements * producer.type.dtype.bytes
         saved = size if kept else 2 * size  # the read, and the write unless others need the tensor
         reason = "each element is read once, where it is computed"
-        return Verdict(producer.name, consumer.name, True, rule, reason + (", and stored for others" if kept else ""), saved)
+        return Verdict(
+            producer.name,
+            consumer.name,
+            True,
+            rule,
+            reason + (", and stored for others" if kept else ""),
+            saved,
+        )
 
-    def _refusal(self, producer: Node, consumer: Node, theirs: _Group, mine: _Group) -> tuple[str, str] | None:
+    def _refusal(
+        self, producer: Node, consumer: Node, theirs: _Group, mine: _Group
+    ) -> tuple[str, str] | None:
         op = _op(consumer)
         if op.pointwise:
-            if operand_axes(producer.type, consumer.type) is None or producer.type.shape != consumer.type.shape:
+            if (
+                operand_axes(producer.type, consumer.type) is None
+                or producer.type.shape != consumer.type.shape
+            ):
                 return "broadcast", f"{producer.name} is computed once and read for many elements"
             if producer.type.batched != consumer.type.batched:
                 return "broadcast", f"{producer.name} is shared by all samples"
         elif not op.reads_once:
             return "reuse", f"{op.name} reads elements of {producer.name} more than once"
         elif not theirs.heavy:
-            return "cheap", f"{producer.name} is pointwise, and {op.name} reads it with better locality from memory"
-        if theirs.heavy and mine.heavy and any(not _op(n).pointwise and not _op(n).reads_once for n in mine.nodes):
+            return (
+                "cheap",
+                f"{producer.name} is pointwise, and {op.name} reads it with better locality from memory",
+            )
+        if (
+            theirs.heavy
+            and mine.heavy
+            and any(not _op(n).pointwise and not _op(n).reads_once for n in mine.nodes)
+        ):
             return "anchor", "the kernel has an anchor already, and one kernel has one"
         if self._cycle(theirs, mine):
-            return "order", f"another input of {consumer.name} depends on {producer.name} through other kernels"
+            return (
+                "order",
+                f"another input of {consumer.name} depends on {producer.name} through other kernels",
+            )
         return None
 
     def _cycle(self, theirs: _Group, mine: _Group) -> bool:

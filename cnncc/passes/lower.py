@@ -1,7 +1,7 @@
 """A group of nodes as one kernel: the sink's loop nest with its producers inlined.
 
-Fusion has only this mechanism, so a fused kernel does the same arithmetic in the same order as the kernels it replaces,
-and has the same bits.
+Fusion has only this mechanism, so a fused kernel does the same arithmetic in the same order as the
+kernels it replaces, and has the same bits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from cnncc.ops.base import Op
 
 @dataclass(frozen=True)
 class Kernel:
-    """What runs as one piece: its nodes in order (the sink last), the nest, and the tensor behind each buffer."""
+    """What runs as one piece: its nodes in order (the sink last), the nest, and the tensor behind
+    each buffer.
+    """
 
     nodes: tuple[Node, ...]
     nest: Nest
@@ -48,15 +50,18 @@ def own_nest(graph: Graph, node: Node) -> tuple[Nest, dict[str, str]]:
     nest = node.op.nest(graph.types(node), node.type)
     tensors = (*node.inputs, node.name)
     if len(tensors) != len(nest.buffers):
-        raise CompilerBug("lower", node.name, f"{len(nest.buffers)} buffers for {len(tensors)} tensors")
+        raise CompilerBug(
+            "lower", node.name, f"{len(nest.buffers)} buffers for {len(tensors)} tensors"
+        )
     return nest, {b.name: t for b, t in zip(nest.buffers, tensors, strict=True)}
 
 
 def lower(graph: Graph, nodes: Sequence[Node], needed: Callable[[str], bool]) -> Kernel:
     """The kernel of a group.
 
-    Requires: `nodes` in topological order, every one but the last read inside the group; `needed(name)` says
-    whether a tensor is also read outside. Ensures: the kernel writes the sink and every needed tensor.
+    Requires: `nodes` in topological order, every one but the last read inside the group;
+    `needed(name)` says whether a tensor is also read outside. Ensures: the kernel writes the sink
+    and every needed tensor.
     Raises CannotInline when a producer's form does not allow it.
     """
     nest, tensors = own_nest(graph, nodes[-1])
@@ -67,7 +72,9 @@ def lower(graph: Graph, nodes: Sequence[Node], needed: Callable[[str], bool]) ->
             raise CompilerBug("lower", producer.name, "nobody in the group reads it")
         for number, buffer in enumerate(reading):
             known = {t: b for b, t in tensors.items() if b != buffer}
-            alias = {b: known[t] for b, t in below_tensors.items() if t in known and t != producer.name}
+            alias = {
+                b: known[t] for b, t in below_tensors.items() if t in known and t != producer.name
+            }
             keep = needed(producer.name) and number == 0
             names = merged_names(nest, below, buffer, keep=keep, alias=alias)
             nest = inline(nest, below, buffer, keep=keep, alias=alias)

@@ -1,9 +1,11 @@
 """The memory plan: where each tensor lives while the kernels run.
 
-Tensors of the caller (inputs), of the network (parameters, constants, prepared values) and of one run (everything else) are
-told apart; those of a run share one arena, in which a tensor's bytes are free again after the last kernel that reads it.
-Offsets: largest tensor first, each at the lowest place where it meets no tensor that lives at the same time (Pisarchyk and
-Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, greedy by size).
+Tensors of the caller (inputs), of the network (parameters, constants, prepared values) and of one
+run (everything else) are told apart; those of a run share one arena, in which a tensor's bytes are
+free again after the last kernel that reads it.
+Offsets: largest tensor first, each at the lowest place where it meets no tensor that lives at the
+same time (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020,
+greedy by size).
 """
 
 from __future__ import annotations
@@ -27,15 +29,21 @@ class Life:
 
 @dataclass(frozen=True)
 class Plan:
-    """Arena offsets in bytes, and the arena's size: the peak, known before anything is allocated."""
+    """Arena offsets in bytes, and the arena's size: the peak, known before anything is
+    allocated.
+    """
 
     offsets: Mapping[str, int]
     size: int
     lives: Mapping[str, Life]
 
 
-def lives(kernels: Sequence[Kernel], persistent: Collection[str], to_the_end: Collection[str]) -> dict[str, Life]:
-    """The lives of all tensors of a run. `to_the_end`: results, which are read after the last kernel."""
+def lives(
+    kernels: Sequence[Kernel], persistent: Collection[str], to_the_end: Collection[str]
+) -> dict[str, Life]:
+    """The lives of all tensors of a run. `to_the_end`: results, which are read after the last
+    kernel.
+    """
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for number, kernel in enumerate(kernels):

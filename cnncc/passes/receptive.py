@@ -1,8 +1,8 @@
-"""Receptive fields: which positions of the input a result depends on. Along every spatial axis of the
-first input the field of a result is an interval that moves with the result's position. Every operator
-moves the interval by the window relation (see cnncc.window); where paths meet, the field is the hull
-of theirs (Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks",
-2019).
+"""Receptive fields: which positions of the input a result depends on. Along every spatial axis of
+the first input the field of a result is an interval that moves with the result's position. Every
+operator moves the interval by the window relation (see cnncc.window); where paths meet, the field
+is the hull of theirs (Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
+Networks", 2019).
 
 Behind an upsampling neighbours may see the same positions or other ones, in turn. So a field has an
 interval for each position of a period: result q * period + r sees what result r sees, moved by
@@ -170,9 +170,7 @@ def _whole(operand: TensorType, field: Field) -> Field | None:
 
 def through_window(axis: Axis, span: Span) -> Span | None:
     """The field of a window's results."""
-    return moved(
-        span, lambda o: (axis.input(o, 0), axis.input(o, axis.size - 1)), 1, axis.stride
-    )
+    return moved(span, lambda o: (axis.input(o, 0), axis.input(o, axis.size - 1)), 1, axis.stride)
 
 
 def through_transposed(axis: Axis, span: Span) -> Span | None:

@@ -1,4 +1,6 @@
-"""`require fused(a, b, c)`: the compile fails when the named layers are not one kernel, and says which edge is to blame."""
+"""`require fused(a, b, c)`: the compile fails when the named layers are not one kernel, and says
+which edge is to blame.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from cnncc.passes.fuse import Fused, Verdict
 
 
 def check_requirements(fused: Fused, module: Module) -> None:
-    """Requires: a fused graph of the module's net. Raises SpecError (E0503) with every requirement that is not met."""
+    """Requires: a fused graph of the module's net. Raises SpecError (E0503) with every requirement
+    that is not met.
+    """
     found = [d for r in module.requirements for d in _broken(fused, r)]
     if found:
         raise SpecError(found)
@@ -30,7 +34,8 @@ def _broken(fused: Fused, requirement: Requirement) -> Iterator[Diagnostic]:
         f"{names} are not one kernel",
         requirement.span,
         "required here",
-        notes=tuple(Note(_because(v)) for v in apart[:3]) or (Note("no edge leads from one to the other"),),
+        notes=tuple(Note(_because(v)) for v in apart[:3])
+        or (Note("no edge leads from one to the other"),),
         helps=("drop the requirement, or name only layers that one anchor can carry",),
     )
 

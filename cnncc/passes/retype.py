@@ -1,5 +1,5 @@
-"""Another float type for a whole graph: float64 runs the same operators, passes and kernels with enough digits to compare a
-derivative with a difference quotient.
+"""Another float type for a whole graph: float64 runs the same operators, passes and kernels with
+enough digits to compare a derivative with a difference quotient.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from cnncc.tensor import DType, TensorType
 def retyped(graph: Graph, dtype: DType) -> Graph:
     """The graph with every float tensor of `dtype` (f32 or f64); integers stay as they are.
 
-    Types that operators hold as attributes change too. Ensures: names, order, outputs, conditions and updates are the
-    same, and every type is what its operator infers. Raises ValueError for a dtype that is not a float.
+    Types that operators hold as attributes change too. Ensures: names, order, outputs, conditions
+    and updates are the same, and every type is what its operator infers. Raises ValueError for a
+    dtype that is not a float.
     """
     if not dtype.is_float:
         raise ValueError(f"a graph computes in f32 or f64, but got {dtype}")

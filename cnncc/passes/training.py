@@ -4,7 +4,8 @@
     phase 1  backward   gradients of every trained parameter
     phase 2  update     new parameters, optimiser state and running statistics
 
-The phases are cuts through one graph with one memory plan, so calling them one by one gives the bits of calling them at once.
+The phases are cuts through one graph with one memory plan, so calling them one by one gives the
+bits of calling them at once.
 """
 
 from __future__ import annotations
@@ -36,25 +37,32 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class StepGraph:
-    """The graph with the phase of every node that does not belong to FORWARD, and the names of its gradients."""
+    """The graph with the phase of every node that does not belong to FORWARD, and the names of its
+    gradients.
+    """
 
     graph: Graph
     phases: Mapping[str, int]
     gradients: Mapping[str, str]  # parameter (or wanted input) -> gradient node
-    seeds: Mapping[str, str]  # public output -> input node that holds its gradient; empty with a loss
+    seeds: Mapping[
+        str, str
+    ]  # public output -> input node that holds its gradient; empty with a loss
 
 
 def training_graph(graph: Graph, module: Module, optimizer: Choice) -> StepGraph:
     """Gradients of the output `loss` and one step of the optimizer for every trained parameter.
 
-    Requires: a graph elaborated for training, whose last output is `loss`. Ensures: updates for trained parameters,
-    optimiser state (parameters named `<parameter>.velocity`, `.mean`, `.square`) and running statistics.
+    Requires: a graph elaborated for training, whose last output is `loss`. Ensures: updates for
+    trained parameters, optimiser state (parameters named `<parameter>.velocity`, `.mean`,
+    `.square`) and running statistics.
     """
     b = Builder.of(graph)
     forward = {n.name for n in b.nodes}
     loss = graph[dict(graph.outputs)["loss"]]
     one = b.add(Constant(NUMBER, 1.0), name="loss.seed")
-    trained = [n.name for n in graph.of("parameter") if isinstance(n.op, Parameter) and n.op.trained]
+    trained = [
+        n.name for n in graph.of("parameter") if isinstance(n.op, Parameter) and n.op.trained
+    ]
     found = gradients(b, {loss.name: one}, trained)
     backward = {n.name for n in b.nodes} - forward
     updates = list(module.state_updates)
@@ -69,10 +77,12 @@ def training_graph(graph: Graph, module: Module, optimizer: Choice) -> StepGraph
 
 
 def seeded_graph(graph: Graph, module: Module) -> StepGraph:
-    """Forward, and backward from gradients of the outputs that the caller gives (any loss of the user's).
+    """Forward, and backward from gradients of the outputs that the caller gives (any loss of the
+    user's).
 
-    Gradients of trained parameters and of float inputs become outputs `grad:<name>`. What only the latter need has a phase
-    of its own, INPUT_GRADIENTS, so that nobody pays for it who does not ask.
+    Gradients of trained parameters and of float inputs become outputs `grad:<name>`. What only the
+    latter need has a phase of its own, INPUT_GRADIENTS, so that nobody pays for it who does not
+    ask.
     """
     b = Builder.of(graph)
     forward = {n.name for n in b.nodes}
@@ -92,18 +102,25 @@ def seeded_graph(graph: Graph, module: Module) -> StepGraph:
     whole = Graph(graph.name, tuple(b.nodes), outputs, graph.conditions, module.state_updates)
     kept = prune(whole, [n.name for n in seeds.values()])
     of_parameters = [(n, g.name) for n, g in found.items() if isinstance(graph[n].op, Parameter)]
-    wanted_first = prune(replace(whole, outputs=(*graph.outputs, *of_parameters)), [n.name for n in seeds.values()]).index
+    wanted_first = prune(
+        replace(whole, outputs=(*graph.outputs, *of_parameters)), [n.name for n in seeds.values()]
+    ).index
     phases |= {n.name: INPUT_GRADIENTS for n in kept.nodes if n.name not in wanted_first}
     names = {n: g.name for n, g in found.items()}
     return StepGraph(
-        kept, {n: p for n, p in phases.items() if n in kept.index}, names, {p: n.name for p, n in seeds.items()}
+        kept,
+        {n: p for n, p in phases.items() if n in kept.index},
+        names,
+        {p: n.name for p, n in seeds.items()},
     )
 
 
 def update_graph(graph: Graph, trained: Iterable[str], optimizer: Choice) -> Graph:
-    """One step of the optimizer from gradients that the caller gives, inputs `gradient.<parameter>`.
+    """One step of the optimizer from gradients that the caller gives, inputs
+    `gradient.<parameter>`.
 
-    Updates, state and numbers are those of `training_graph`, and so are the bits. It has no outputs.
+    Updates, state and numbers are those of `training_graph`, and so are the bits. It has no
+    outputs.
     """
     b = Builder(graph.name)
     found = {}
@@ -116,7 +133,10 @@ def update_graph(graph: Graph, trained: Iterable[str], optimizer: Choice) -> Gra
 
 
 def _updates(b: Builder, optimizer: Choice, found: Mapping[str, Node]) -> list[tuple[str, str]]:
-    numbers = {name: b.add(Input(NUMBER, "target"), name=f"step.{name}") for name in NUMBERS[optimizer.name]}
+    numbers = {
+        name: b.add(Input(NUMBER, "target"), name=f"step.{name}")
+        for name in NUMBERS[optimizer.name]
+    }
     updates: list[tuple[str, str]] = []
     for parameter, gradient in found.items():
         w = b[parameter]

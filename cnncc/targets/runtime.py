@@ -1,6 +1,8 @@
-"""A compiled graph that can be called: arrays in, arrays out, for any batch size and any extents the graph allows.
+"""A compiled graph that can be called: arrays in, arrays out, for any batch size and any extents
+the graph allows.
 
-`Runtime` is the CPU target, `InterpRuntime` the definition; both have one interface, so a model does not know which it has.
+`Runtime` is the CPU target, `InterpRuntime` the definition; both have one interface, so a model
+does not know which it has.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ class Shape:
 def shape_of(graph: Graph, inputs: Mapping[str, Array]) -> Shape:
     """What the arrays say about batch and extents.
 
-    `inputs`: logical arrays by the names of input nodes. Raises ValueError when an array does not fit its node's type, or when
-    two arrays disagree.
+    `inputs`: logical arrays by the names of input nodes. Raises ValueError when an array does not
+    fit its node's type, or when two arrays disagree.
     """
     batch: int | None = None
     symbols: dict[str, int] = {}
@@ -62,7 +64,9 @@ def shape_of(graph: Graph, inputs: Mapping[str, Array]) -> Shape:
             raise ValueError(f"{node.name}: expected {node.type}, got an array of shape {shape}")
         if node.type.batched:
             if batch is not None and batch != shape[0]:
-                raise ValueError(f"{node.name}: a batch of {shape[0]}, but another input has {batch}")
+                raise ValueError(
+                    f"{node.name}: a batch of {shape[0]}, but another input has {batch}"
+                )
             batch = shape[0]
             shape = shape[1:]
         for extent, n in zip(node.type.shape, shape, strict=True):
@@ -73,7 +77,9 @@ def shape_of(graph: Graph, inputs: Mapping[str, Array]) -> Shape:
                 raise ValueError(f"{node.name}: {name} is {n} here, but {symbols[name]} elsewhere")
         expected = node.type.concrete(symbols).dims(batch or 0)
         if expected != inputs[node.name].shape:
-            raise ValueError(f"{node.name}: expected {node.type}, got an array of shape {inputs[node.name].shape}")
+            raise ValueError(
+                f"{node.name}: expected {node.type}, got an array of shape {inputs[node.name].shape}"
+            )
     return Shape(1 if batch is None else batch, tuple(sorted(symbols.items())))
 
 
@@ -107,12 +113,18 @@ def check_extents(graph: Graph, shape: Shape) -> None:
 def _extent_error(text: str, span: Any, values: Mapping[str, int]) -> Diagnostic:
     given = ", ".join(f"{k} = {v}" for k, v in values.items())
     return Diagnostic(
-        "E0802", text, span, notes=(Note(f"the data have {given}"),), helps=("pad or crop the data",)
+        "E0802",
+        text,
+        span,
+        notes=(Note(f"the data have {given}"),),
+        helps=("pad or crop the data",),
     )
 
 
 class Runtime:
-    """The CPU target's program for one graph, with its bindings. Safe to call from several threads."""
+    """The CPU target's program for one graph, with its bindings. Safe to call from several
+    threads.
+    """
 
     def __init__(
         self,
@@ -163,7 +175,9 @@ class Runtime:
                 self._bindings.popitem(last=False)
             return binding
 
-    def run(self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None
+    ) -> dict[str, Array]:
         """All phases (or the given ones) in order: results by public name, fresh logical arrays.
 
         `inputs`: C-contiguous arrays of the input nodes' dtypes, by node name.
@@ -234,12 +248,21 @@ def _with_prepared(graph: Graph, phases: Mapping[str, int]) -> dict[str, int]:
 class InterpRuntime:
     """The interpreter behind the same interface. Parameters live in a plain dict store."""
 
-    def __init__(self, fused: Fused, *, store: DictStore, phases: Mapping[str, int] | None = None, dtype: DType = DType.F32) -> None:
+    def __init__(
+        self,
+        fused: Fused,
+        *,
+        store: DictStore,
+        phases: Mapping[str, int] | None = None,
+        dtype: DType = DType.F32,
+    ) -> None:
         self.fused, self.graph, self.store, self.dtype = fused, fused.graph, store, dtype
         self.phases = dict(phases or {})
         self.threads = 1
 
-    def run(self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None
+    ) -> dict[str, Array]:
         """All phases; `phases` other than all of them need a session."""
         with self.session(shape_of(self.graph, inputs)) as session:
             outputs: dict[str, Array] = {}
@@ -271,7 +294,9 @@ class _InterpSession:
         kernels = tuple(k for k in r.fused.kernels if r.phases.get(k.sink.name, 0) == phase)
         part = Fused(r.graph, kernels, (), r.fused.slices)
         dtype = np.float32 if r.dtype is DType.F32 else np.float64
-        self.arrays = run_interp(part, self.arrays, self.shape.batch, dtype, dict(self.shape.symbols))
+        self.arrays = run_interp(
+            part, self.arrays, self.shape.batch, dtype, dict(self.shape.symbols)
+        )
         written = {n for k in kernels for n in k.writes}
         for old, new in r.graph.updates:
             if new in written:

@@ -78,7 +78,7 @@ def run(graph: Graph, arrays: dict[str, np.ndarray]) -> np.ndarray:  # type: ign
         if node.op.name == "parameter":
             values[node.name] = np.ones(node.type.shape)
         elif node.name not in values:
-            values[node.name] = node.op.reference(*(values[i] for i in node.inputs))  # type: ignore[attr-defined]
+            values[node.name] = node.op.oracle(graph.types(node), [values[i] for i in node.inputs])
     return values[graph.outputs[0][1]]
 
 
@@ -94,7 +94,7 @@ BODIES = {
     "upsample, odd": "x -> avgpool(2, fit = floor) -> upsample(3) -> conv(1, 2)",
     "upsample, linear": "x -> avgpool(2, fit = floor) -> upsample(2, mode = linear)",
     "upsample, linear, odd": "x -> avgpool(2, stride = 1) -> upsample(3, mode = linear)",
-    "down and up": "x -> conv(1, 4, stride = 3, fit = floor) -> upsample(2) -> conv(1, 2, stride = 3)",
+    "down and up": "x -> conv(1, 4, stride = 3, fit = floor) -> upsample(2) -> conv(1, 1, stride = 3)",
     "branches": "(x -> conv(1, 5)) + (x -> crop((1, 3)) -> conv(1, 1))",
     "concat": "concat(x -> conv(1, 3, pad = 1), x -> conv(1, 1)) -> conv(1, 2)",
     "global": "x -> conv(1, 3) -> globalavgpool",
@@ -104,7 +104,7 @@ BODIES = {
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_fields_cover_exactly_what_results_depend_on(body: str) -> None:
-    extent = 17
+    extent = 35
     graph = front(f"net n {{ input x: f32[1, {extent}]\n output y = {body} }}\n").graph
     result = next(x for x in count(graph).layers if graph.outputs[0][1] in x.nodes)
     assert result.field is not None, "every operator here moves fields"
@@ -121,8 +121,11 @@ def test_fields_cover_exactly_what_results_depend_on(body: str) -> None:
     assert depends
     for o, inputs in depends.items():
         lo, hi = span.at(o if extents else 0)
-        assert (max(lo, 0), min(hi, extent - 1)) == (min(inputs), max(inputs))
-    assert max(hi - lo + 1 for lo, hi in map(span.at, depends)) == span.size
+        assert max(lo, 0) <= min(inputs)
+        assert max(inputs) <= min(hi, extent - 1)
+        # Near the ends a result would read positions of layers between that do not exist.
+        if not extents or len(depends) // 3 <= o < 2 * len(depends) // 3:
+            assert (max(lo, 0), min(hi, extent - 1)) == (min(inputs), max(inputs))
 
 
 ONE = Span(((0, 0),), 1)

@@ -1,4 +1,6 @@
-"""A program bound to a batch size and extents: offsets, run-time integers, the memory check; then it runs."""
+"""A program bound to a batch size and extents: offsets, run-time integers, the memory check; then
+it runs.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Binding:
     pool: ArenaPool
 
     def run(self, phase: int, outside: Mapping[str, Array], team: Team, arena: Array) -> None:
-        """Run one phase on an arena. `outside`: the caller's arrays by tensor name, contiguous and of the right type."""
+        """Run one phase on an arena. `outside`: the caller's arrays by tensor name, contiguous and
+        of the right type.
+        """
         entry = self.program.entries.get(phase)
         if entry is None:
             return
@@ -62,20 +66,37 @@ class Binding:
 
 
 def bind(
-    program: Program, batch: int, symbols: Mapping[str, int], store: Store, *, limit: int, threads: int, arenas: int = 1
+    program: Program,
+    batch: int,
+    symbols: Mapping[str, int],
+    store: Store,
+    *,
+    limit: int,
+    threads: int,
+    arenas: int = 1,
 ) -> Binding:
-    """Compute offsets and integers. Raises SpecError when the plan exceeds the memory limit, before allocating."""
+    """Compute offsets and integers. Raises SpecError when the plan exceeds the memory limit, before
+    allocating.
+    """
     values = {**symbols, "*": batch}
     types = {n: t.type.concrete(values) for n, t in program.tensors.items()}
-    placements = {n: _placement(t, types[n], batch, program.lanes) for n, t in program.tensors.items()}
+    placements = {
+        n: _placement(t, types[n], batch, program.lanes) for n, t in program.tensors.items()
+    }
     for name, t in program.tensors.items():
         if t.slice_of:
-            placements[name] = placements[t.slice_of].channels(types[name], placements[name].dims, t.first_channel)
+            placements[name] = placements[t.slice_of].channels(
+                types[name], placements[name].dims, t.first_channel
+            )
     sizes = {n: placements[n].bytes for n in program.lives}
     arena = plan(program.lives, sizes)
     if arena.size + store.bytes > limit:
         raise SpecError(_too_large(arena.size, store.bytes, limit, sizes, batch))
-    constants = {n: _constant(program, n, placements[n]) for n, t in program.tensors.items() if t.space == "constant"}
+    constants = {
+        n: _constant(program, n, placements[n])
+        for n, t in program.tensors.items()
+        if t.space == "constant"
+    }
     table = _table(program, placements, values, threads)
     slots = program.slots
     job = np.zeros(2 + 2 * len(slots), np.int64)
@@ -120,7 +141,9 @@ def _constant(program: Program, name: str, p: Placement) -> Array:
     return flat
 
 
-def _table(program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int) -> Array:
+def _table(
+    program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
+) -> Array:
     integers: list[int] = []
     for step in program.steps:
         if step.emitted is None:
@@ -149,7 +172,9 @@ def _rows_per_task(
     placements: Mapping[str, Placement],
     threads: int,
 ) -> int:
-    """Rows whose input stays in cache while a block of weights goes over them, and enough tasks for all threads."""
+    """Rows whose input stays in cache while a block of weights goes over them, and enough tasks for
+    all threads.
+    """
     loops, _ = parallel_loops(nest)
     rows = max(1, product_of([loops[v] for v in s.rows], sizes))
     lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
@@ -162,7 +187,9 @@ def _rows_per_task(
     return max(1, min(rows, fitting, balanced))
 
 
-def _too_large(arena: int, parameters: int, limit: int, sizes: Mapping[str, int], batch: int) -> Diagnostic:
+def _too_large(
+    arena: int, parameters: int, limit: int, sizes: Mapping[str, int], batch: int
+) -> Diagnostic:
     largest = sorted(sizes, key=lambda n: -sizes[n])[:3]
     from cnncc.errors import Note
 

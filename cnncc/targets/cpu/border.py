@@ -1,7 +1,7 @@
 """The kernel that fills the border of a tensor with what lies outside it.
 
-It runs in front of the kernel that writes the tensor whenever the arena may have used the memory for something else. The text is
-one for all ranks: missing spatial axes have extent 1 and no border.
+It runs in front of the kernel that writes the tensor whenever the arena may have used the memory
+for something else. The text is one for all ranks: missing spatial axes have extent 1 and no border.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def border_text(dtype: str, fill: float) -> str:
     """The module text for an element type and a constant."""
     value = {"inf": "inf", "-inf": "-inf"}.get(repr(fill), repr(fill))
     text = _TEXT.replace("{t}", dtype).replace("{fill}", value)
-    return text.replace("\n\nfrom cnncc", "\n\nfrom math import inf\n\nfrom cnncc", 1) if "inf" in value else text
+    return (
+        text.replace("\n\nfrom cnncc", "\n\nfrom math import inf\n\nfrom cnncc", 1)
+        if "inf" in value
+        else text
+    )
 
 
 def border_arguments(p: Placement) -> list[int]:

@@ -1,8 +1,8 @@
 """A scheduled nest as the text of one kernel module.
 
-A kernel is a C function over pointers: its buffers, the table of run-time integers with the place where its own begin,
-and its share of the work. Nothing of a network's names is in it; kernels are shared by all layers and networks whose
-nests print alike.
+A kernel is a C function over pointers: its buffers, the table of run-time integers with the place
+where its own begin, and its share of the work. Nothing of a network's names is in it; kernels are
+shared by all layers and networks whose nests print alike.
 """
 
 from __future__ import annotations
@@ -11,8 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cnncc.errors import CompilerBug
-from cnncc.loops.ir import Body, Div, For, Guard, Index, Int, Kind, Mod, Nest, Rewrite, Size, Statement, Var, add, mul, statements
 from cnncc.loops.elementary import expand
+from cnncc.loops.ir import (
+    Body,
+    Div,
+    For,
+    Guard,
+    Index,
+    Int,
+    Kind,
+    Mod,
+    Nest,
+    Rewrite,
+    Size,
+    Statement,
+    Var,
+    add,
+    mul,
+    statements,
+)
 from cnncc.loops.transform import jam, lift, parallel_loops
 from cnncc.targets.cpu.printer import BLOCK, LANE, NotInLanes, Printer
 from cnncc.targets.cpu.schedule import Schedule, choose
@@ -22,7 +39,8 @@ ROWS_PER_TASK = "rows_per_task"
 
 
 _GENERATOR = {
-    t: [f"from cnncc.targets.cpu.vector.random import mixed_key, uniform_{t.value}"] for t in (DType.F32, DType.F64)
+    t: [f"from cnncc.targets.cpu.vector.random import mixed_key, uniform_{t.value}"]
+    for t in (DType.F32, DType.F64)
 }
 
 
@@ -37,7 +55,9 @@ class Emitted:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a kernel's text needs to know of its buffers: the axis that runs fastest, and where borders are real."""
+    """What a kernel's text needs to know of its buffers: the axis that runs fastest, and where
+    borders are real.
+    """
 
     innermost: Mapping[str, int]
     haloed: frozenset[str] = frozenset()
@@ -47,13 +67,16 @@ class Memory:
 def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     """The kernel for a nest. Ensures: the text computes the nest's bits, for any number of shares.
 
-    A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment of the kernel.
+    A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment
+    of the kernel.
     """
     nest = lift(expand(nest, dtype))
     segments: list[_Segment] = []
     for number, loop in enumerate(nest.body):
         if not isinstance(loop, For) or loop.kind is not Kind.PARALLEL:
-            raise CompilerBug("emit", type(loop).__name__, "a kernel's outermost loops are parallel")
+            raise CompilerBug(
+                "emit", type(loop).__name__, "a kernel's outermost loops are parallel"
+            )
         segments.append(_segment(nest.with_body((loop,)), memory, dtype, lanes, number))
     arguments = list(dict.fromkeys(a for s in segments for a in s.printer.arguments))
     tasks = [line for s in segments for line in s.lines]
@@ -64,7 +87,11 @@ def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     lines = [
         f'"""{title}"""',
         "",
-        *(["from math import inf, nan", ""] if any("inf" in t or "nan" in t for t in tasks) else []),
+        *(
+            ["from math import inf, nan", ""]
+            if any("inf" in t or "nan" in t for t in tasks)
+            else []
+        ),
         "from cnncc.targets.cpu.compiled import compiled",
         f"from cnncc.targets.cpu.vector import {', '.join(words)}",
         *(_GENERATOR[dtype] if any(s.printer.generator for s in segments) else []),
@@ -76,7 +103,9 @@ def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
         *tasks,
         "",
     ]
-    return Emitted("\n".join(lines), tuple(arguments), tuple((s.nest, s.schedule) for s in segments))
+    return Emitted(
+        "\n".join(lines), tuple(arguments), tuple((s.nest, s.schedule) for s in segments)
+    )
 
 
 def _segment(nest: Nest, memory: Memory, dtype: DType, lanes: int, number: int) -> _Segment:
@@ -112,10 +141,14 @@ def _title(nest: Nest, s: Schedule) -> str:
 
 
 class _Segment:
-    def __init__(self, nest: Nest, memory: Memory, dtype: DType, schedule: Schedule, number: int) -> None:
+    def __init__(
+        self, nest: Nest, memory: Memory, dtype: DType, schedule: Schedule, number: int
+    ) -> None:
         self.nest, self.schedule, self.number = nest, schedule, number
         self.loops, self.inside = parallel_loops(nest)
-        self.printer = Printer(nest, dtype, memory.innermost, memory.haloed, memory.padded, schedule.lanes)
+        self.printer = Printer(
+            nest, dtype, memory.innermost, memory.haloed, memory.padded, schedule.lanes
+        )
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---
@@ -149,7 +182,9 @@ class _Segment:
         return lines
 
     def _blocked(self) -> list[str]:
-        """Tasks are (chunk of rows, block of lanes): a block's weights serve all rows of the chunk from cache."""
+        """Tasks are (chunk of rows, block of lanes): a block's weights serve all rows of the chunk
+        from cache.
+        """
         s = self.schedule
         per_task, block = self._size(f"{ROWS_PER_TASK}{self.number}"), s.block
         lanes_extent = self._extent(s.vector) if s.vector else "1"
@@ -176,7 +211,9 @@ class _Segment:
         ]
 
     def _tail(self, indent: int) -> list[str]:
-        """The last block when it is not full: one vector at a time, the lanes beyond the end masked."""
+        """The last block when it is not full: one vector at a time, the lanes beyond the end
+        masked.
+        """
         s, pad = self.schedule, "    " * indent
         extent = self._extent(s.vector)
         if s.vectors == 1:
@@ -218,7 +255,11 @@ class _Segment:
             return [*lines, "        k0 = 0", *self._body(2, [], full=True)]
         extent = self._extent(s.vector)
         if s.lanes == 1 or s.whole_blocks:
-            return [*lines, f"        for k0 in range(0, {extent}, {s.block}):", *self._body(3, [], full=True)]
+            return [
+                *lines,
+                f"        for k0 in range(0, {extent}, {s.block}):",
+                *self._body(3, [], full=True),
+            ]
         if s.only_tail:
             return [*lines, "        k0 = 0", *self._tail(2)]
         return [
@@ -233,7 +274,9 @@ class _Segment:
     # --- one tile ---
 
     def _group(self, i: Index) -> Index | None:
-        """A block lies inside one group (the schedule sees to it), so its group is that of its first lane."""
+        """A block lies inside one group (the schedule sees to it), so its group is that of its
+        first lane.
+        """
         v = Var(self.schedule.vector)
         match i:
             case Div(a, b) if a == v:

@@ -1,7 +1,9 @@
-"""The entry of a network: one function that every thread of the team runs, calling one kernel per phase of work.
+"""The entry of a network: one function that every thread of the team runs, calling one kernel per
+phase of work.
 
-This is the page to read to see what a compiled network does: every step carries its layers, their place in the spec, and
-shapes. Tensors are numbered, because no name of a spec ever becomes an identifier.
+This is the page to read to see what a compiled network does: every step carries its layers, their
+place in the spec, and shapes. Tensors are numbered, because no name of a spec ever becomes an
+identifier.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from cnncc.tensor import TensorType
 
 @dataclass(frozen=True)
 class Call:
-    """One step: the kernel's module and the numbers of its tensors; `first` is where its integers begin."""
+    """One step: the kernel's module and the numbers of its tensors; `first` is where its integers
+    begin.
+    """
 
     module: str
     tensors: tuple[int, ...]
@@ -33,7 +37,9 @@ class Slot:
 
 
 def entry_text(title: str, slots: Sequence[Slot], calls: Sequence[Call]) -> str:
-    """The module text of an entry. The job table is: (address, length) of the integers, then of every tensor."""
+    """The module text of an entry. The job table is: (address, length) of the integers, then of
+    every tensor.
+    """
     modules = {m: f"kernel_{i}" for i, m in enumerate(dict.fromkeys(c.module for c in calls))}
     used = sorted({t for c in calls for t in c.tensors})
     makers = sorted({f"{slots[t].type.dtype.value}_at" for t in used} | {"i64_at"})
@@ -53,7 +59,9 @@ def entry_text(title: str, slots: Sequence[Slot], calls: Sequence[Call]) -> str:
     for t in used:
         slot = slots[t]
         note = f"  # {_safe(slot.name)}: {slot.type}{', ' + slot.note if slot.note else ''}"
-        lines += [f"    t{t} = {slot.type.dtype.value}_at(job[{2 * t + 2}], job[{2 * t + 3}]){note}"]
+        lines += [
+            f"    t{t} = {slot.type.dtype.value}_at(job[{2 * t + 2}], job[{2 * t + 3}]){note}"
+        ]
     for phase, call in enumerate(calls, 1):
         tensors = ", ".join(f"t{t}" for t in call.tensors)
         lines += [

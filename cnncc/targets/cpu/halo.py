@@ -1,11 +1,27 @@
-"""Borders: how far the windows of a nest reach beyond a tensor, so that its memory can hold what lies outside."""
+"""Borders: how far the windows of a nest reach beyond a tensor, so that its memory can hold what
+lies outside.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnncc.loops.ir import Accumulate, Assign, Body, Choose, For, Guard, Index, Let, Load, Nest, Prim, Store, Value
+from cnncc.loops.ir import (
+    Accumulate,
+    Assign,
+    Body,
+    Choose,
+    For,
+    Guard,
+    Index,
+    Let,
+    Load,
+    Nest,
+    Prim,
+    Store,
+    Value,
+)
 from cnncc.loops.ranges import Scope
 
 WIDEST = 64  # a wider border costs more memory than testing costs time
@@ -26,10 +42,11 @@ class Border:
 
 
 def borders(nest: Nest) -> dict[str, Border]:
-    """For every buffer that is read outside its extents the border that would make each such Load an ordinary one.
+    """For every buffer that is read outside its extents the border that would make each such Load
+    an ordinary one.
 
-    Buffers for which there is none (reads outside the channels or the batch, different fills, a reach that depends on
-    a symbolic extent) are left out: their Loads stay tests.
+    Buffers for which there is none (reads outside the channels or the batch, different fills, a
+    reach that depends on a symbolic extent) are left out: their Loads stay tests.
     """
     found: dict[str, Border | None] = {}
     for load, scope in _loads(nest.body, Scope(nest.sizes)):

@@ -1,8 +1,9 @@
 """Where a tensor's elements lie in memory.
 
-Activations are channels-last with a border (halo) wide enough for the windows that read them; channels are never padded.
-Parameters and what has their shape run along the output channels, in panels of one block of lanes, so that a kernel
-reads a panel from its beginning to its end.
+Activations are channels-last with a border (halo) wide enough for the windows that read them;
+channels are never padded.
+Parameters and what has their shape run along the output channels, in panels of one block of lanes,
+so that a kernel reads a panel from its beginning to its end.
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ class Placement:
         return -(-size // ALIGN) * ALIGN
 
     def argument(self, name: str, buffer: str) -> int:
-        """The value of a kernel's run-time argument `<buffer>_at`, `<buffer>_panel` or `<buffer>_step<axis>`."""
+        """The value of a kernel's run-time argument `<buffer>_at`, `<buffer>_panel` or
+        `<buffer>_step<axis>`.
+        """
         what = name[len(buffer) + 1 :]
         if what == "at":
             return self.start
-        return self.block_stride if what == "panel" else self.strides[int(what.removeprefix("step"))]
+        return (
+            self.block_stride if what == "panel" else self.strides[int(what.removeprefix("step"))]
+        )
 
     def view(self, flat: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         """The tensor in logical axes as a view of its memory (not for panels)."""
@@ -72,7 +77,9 @@ class Placement:
         if not self.block:
             return self.view(flat).copy()
         whole = np.concatenate([panel for _, panel in self._panels(flat)], axis=-1)
-        return np.ascontiguousarray(np.moveaxis(whole[..., : self.dims[self.innermost]], -1, self.innermost))
+        return np.ascontiguousarray(
+            np.moveaxis(whole[..., : self.dims[self.innermost]], -1, self.innermost)
+        )
 
     def _panels(self, flat: np.ndarray) -> list[tuple[int, np.ndarray]]:  # type: ignore[type-arg]
         item = flat.itemsize
@@ -85,7 +92,9 @@ class Placement:
 
 
 def innermost_axis(t: TensorType) -> int:
-    """The axis that usually runs fastest: channels of an activation, output channels of a parameter."""
+    """The axis that usually runs fastest: channels of an activation, output channels of a
+    parameter.
+    """
     return 1 if t.batched and t.shape else 0
 
 
@@ -112,8 +121,12 @@ def activation(
     return Placement(t, dims, tuple(strides), innermost, start, 0, 1, step * dims[0], halo)
 
 
-def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int, panels: bool) -> Placement:
-    """Panels of the innermost axis (else one panel); inside, the taps, then the other channels, then the lanes."""
+def parameter(
+    t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int, panels: bool
+) -> Placement:
+    """Panels of the innermost axis (else one panel); inside, the taps, then the other channels,
+    then the lanes.
+    """
     extent = dims[innermost]
     block = block_lanes(extent, lanes)
     if not panels:
@@ -127,11 +140,18 @@ def parameter(t: TensorType, dims: tuple[int, ...], innermost: int, lanes: int, 
         strides[axis] = step
         step *= dims[axis]
     count = -(-extent // block)
-    return Placement(t, dims, tuple(strides), innermost, 0, block, step // block if panels else 1, step * count)
+    return Placement(
+        t, dims, tuple(strides), innermost, 0, block, step // block if panels else 1, step * count
+    )
 
 
 def place(
-    t: TensorType, batch: int, innermost: int, halo: tuple[tuple[int, int], ...], lanes: int, panels: bool
+    t: TensorType,
+    batch: int,
+    innermost: int,
+    halo: tuple[tuple[int, int], ...],
+    lanes: int,
+    panels: bool,
 ) -> Placement:
     """The placement of a concrete tensor. A border goes with the channels innermost."""
     dims = t.dims(batch)

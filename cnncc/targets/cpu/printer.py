@@ -1,8 +1,8 @@
 """Loop IR as Python text in the words of `targets.cpu.vector`.
 
-The printer is given bodies in which the lane variable has become `k0 + offset + lane`; whatever depends on `lane` prints
-as a vector, the rest as scalars. It refuses (`NotInLanes`) what has no vector form here, and the caller prints the
-scalar schedule instead.
+The printer is given bodies in which the lane variable has become `k0 + offset + lane`; whatever
+depends on `lane` prints as a vector, the rest as scalars. It refuses (`NotInLanes`) what has no
+vector form here, and the caller prints the scalar schedule instead.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class NotInLanes(Exception):
 
 @dataclass
 class Printer:
-    """Prints the bodies of one kernel. `sizes` collects the run-time arguments that the text uses."""
+    """Prints the bodies of one kernel. `sizes` collects the run-time arguments that the text
+    uses.
+    """
 
     nest: Nest
     dtype: DType  # of all values
@@ -79,7 +81,9 @@ class Printer:
     padded: frozenset[str]  # buffers that may be read up to the next whole block
     lanes: int
     names: set[str] = field(default_factory=set)  # words of the vector module
-    arguments: dict[str, None] = field(default_factory=dict)  # run-time arguments, in order of first use
+    arguments: dict[str, None] = field(
+        default_factory=dict
+    )  # run-time arguments, in order of first use
     generator: bool = False  # the text draws random numbers
     tail: str = ""  # lanes left, when the block is not full
     _vectors: set[str] = field(default_factory=set)  # locals that hold vectors
@@ -159,7 +163,8 @@ class Printer:
             return False
         known = self._vectors if vectors is None else vectors
         return any(
-            (isinstance(p, Ref) and p.name in known) or any(LANE in set(subindices(i)) for i in value_indices(p))
+            (isinstance(p, Ref) and p.name in known)
+            or any(LANE in set(subindices(i)) for i in value_indices(p))
             for p in subvalues(v)
         )
 
@@ -270,7 +275,9 @@ class Printer:
     # --- indices ---
 
     def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Index | int | None]:
-        """The element's place in the buffer, and the step between lanes (None: all lanes read the same element)."""
+        """The element's place in the buffer, and the step between lanes (None: all lanes read the
+        same element).
+        """
         total: Index = Size(f"{buffer}_at")
         step: Index | int | None = None
         for axis, i in enumerate(index):
@@ -280,7 +287,9 @@ class Printer:
                 step = lane if fastest else mul(lane, Size(f"{buffer}_step{axis}"))
             if fastest:
                 block, rest = _split_block(rest)
-                total = add(total, add(mul(block, Size(f"{buffer}_panel")), rest) if block else rest)
+                total = add(
+                    total, add(mul(block, Size(f"{buffer}_panel")), rest) if block else rest
+                )
             else:
                 total = add(total, mul(rest, Size(f"{buffer}_step{axis}")))
         return self.index(total), step
@@ -367,7 +376,9 @@ def _spaced(i: Index) -> tuple[Index | None, Index]:
 
 def _is_lane_index(i: Index) -> bool:
     """k0 + offset + lane and nothing else."""
-    return all(p in (LANE, BLOCK) or isinstance(p, (Add, Int)) or p == Var("k1") for p in subindices(i))
+    return all(
+        p in (LANE, BLOCK) or isinstance(p, (Add, Int)) or p == Var("k1") for p in subindices(i)
+    )
 
 
 def _split_lane(i: Index) -> tuple[int, Index]:

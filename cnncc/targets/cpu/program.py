@@ -1,4 +1,5 @@
-"""A fused graph as machine code: kernels emitted and compiled, one entry per phase, memory laid out.
+"""A fused graph as machine code: kernels emitted and compiled, one entry per phase, memory laid
+out.
 
 Nothing here depends on batch size or symbolic extents; `binding.py` adds those.
 """
@@ -32,7 +33,8 @@ from cnncc.tensor import DType, TensorType
 class Tensor:
     """One tensor of the job table, before its extents are known.
 
-    space: `outside` (an array of the caller, row-major), `store` (parameters and prepared values), `constant`, or `arena`.
+    space: `outside` (an array of the caller, row-major), `store` (parameters and prepared values),
+    `constant`, or `arena`.
     """
 
     name: str
@@ -92,16 +94,24 @@ def compile_program(
     """Emit and compile every kernel of a fused graph.
 
     `phases`: the phase of each node (0 when missing). Phases run in order, each by its own entry.
-    With `panels` parameters that are only read in blocks of lanes are stored block by block. Programs that share
-    parameters must agree on it.
+    With `panels` parameters that are only read in blocks of lanes are stored block by block.
+    Programs that share parameters must agree on it.
     """
     return _Compiler(fused, dtype, lanes, phases, panels).program()
 
 
 class _Compiler:
-    def __init__(self, fused: Fused, dtype: DType, lanes: int, phases: Mapping[str, int], panels: bool) -> None:
+    def __init__(
+        self, fused: Fused, dtype: DType, lanes: int, phases: Mapping[str, int], panels: bool
+    ) -> None:
         self.panels = panels
-        self.fused, self.graph, self.dtype, self.lanes, self.phases = fused, fused.graph, dtype, lanes, phases
+        self.fused, self.graph, self.dtype, self.lanes, self.phases = (
+            fused,
+            fused.graph,
+            dtype,
+            lanes,
+            phases,
+        )
         self.tensors: dict[str, Tensor] = {}
         self.bordered: set[str] = set()
 
@@ -132,12 +142,18 @@ class _Compiler:
     # --- tensors ---
 
     def _with_copies(self) -> list[tuple[int, Kernel]]:
-        """The kernels with their phases, and copies between the caller's arrays and channels-last tensors."""
+        """The kernels with their phases, and copies between the caller's arrays and channels-last
+        tensors.
+        """
         kernels: list[tuple[int, Kernel]] = []
         consumers = self.graph.consumers()
         for node in self.graph.of("input"):
-            if _copied(node.type):  # when it is first needed: the gradient of an output arrives after forward
-                phase = min((max(self.phases.get(c.name, 0), 0) for c in consumers[node.name]), default=0)
+            if _copied(
+                node.type
+            ):  # when it is first needed: the gradient of an output arrives after forward
+                phase = min(
+                    (max(self.phases.get(c.name, 0), 0) for c in consumers[node.name]), default=0
+                )
                 kernels.append((phase, _copy(f"in:{node.name}", node.name, node.type)))
         kernels += [(self.phases.get(k.sink.name, 0), k) for k in self.fused.kernels]
         for public, name in self.graph.outputs:
@@ -153,12 +169,16 @@ class _Compiler:
                 if buffer.name in found:
                     known = wanted.get(tensor)
                     new = found[buffer.name]
-                    wanted[tensor] = known.joined(new) if known and known.fill == new.fill else known or new
+                    wanted[tensor] = (
+                        known.joined(new) if known and known.fill == new.fill else known or new
+                    )
         slices = self.fused.slices
         for name, part in slices.items():
             mine, whole = wanted.get(name), wanted.get(part.whole)
             if mine:  # the border of a part is that of the whole
-                wanted[part.whole] = whole.joined(mine) if whole and whole.fill == mine.fill else whole or mine
+                wanted[part.whole] = (
+                    whole.joined(mine) if whole and whole.fill == mine.fill else whole or mine
+                )
         updated = {new: old for old, new in self.graph.updates}
         for _, kernel in kernels:
             for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
@@ -173,7 +193,11 @@ class _Compiler:
                 self.tensors[part.whole] = self._tensor(part.whole, wanted.get(part.whole), updated)
             whole_tensor = self.tensors[part.whole]
             self.tensors[name] = replace(
-                whole_tensor, name=name, type=self.graph[name].type, slice_of=part.whole, first_channel=part.start
+                whole_tensor,
+                name=name,
+                type=self.graph[name].type,
+                slice_of=part.whole,
+                first_channel=part.start,
             )
 
     def _root(self, name: str) -> str:
@@ -235,7 +259,9 @@ class _Compiler:
         haloed = {b for b, border in own.items() if self._covers(self.tensors[tensors[b]], border)}
         padded = {b for b, t in tensors.items() if self._padded(self.tensors[t])}
         inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
-        emitted = emit(nest, Memory(inner, frozenset(haloed), frozenset(padded)), self.dtype, self.lanes)
+        emitted = emit(
+            nest, Memory(inner, frozenset(haloed), frozenset(padded)), self.dtype, self.lanes
+        )
         steps = []
         for name in map(self._root, kernel.writes):
             tensor = self.tensors[name]
@@ -246,14 +272,18 @@ class _Compiler:
                 text = border_text(tensor.type.dtype.value, tensor.border.fill)
                 comment = (f"border of {name}: {tensor.border.fill}",)
                 steps.append(Step(phase, (name,), None, None, text, comment))
-        steps.append(Step(phase, kernel.tensors, emitted, nest, emitted.text, self._comment(kernel), kernel))
+        steps.append(
+            Step(phase, kernel.tensors, emitted, nest, emitted.text, self._comment(kernel), kernel)
+        )
         return steps
 
     def _covers(self, tensor: Tensor, wanted: Border) -> bool:
         return tensor.border is not None and tensor.border.fill == wanted.fill
 
     def _padded(self, tensor: Tensor) -> bool:
-        """Whether a whole vector may be read at the end of the fastest axis: the caller's arrays have no room."""
+        """Whether a whole vector may be read at the end of the fastest axis: the caller's arrays
+        have no room.
+        """
         return not tensor.type.batched and tensor.space != "outside"
 
     def _comment(self, kernel: Kernel) -> tuple[str, ...]:
@@ -274,7 +304,9 @@ class _Compiler:
             count = len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
             if step.phase == phase:
                 name = module_name(step.text, kind="kernel")
-                calls.append(Call(name, tuple(numbers[t] for t in step.tensors), first, step.comment))
+                calls.append(
+                    Call(name, tuple(numbers[t] for t in step.tensors), first, step.comment)
+                )
             first += count
         return entry_text(f"{self.graph.name}, phase {phase}.", slots, calls)
 
@@ -288,7 +320,9 @@ class _Touch:
 
 
 def _fastest_axis(nest: Nest, buffer: Buffer, usual: int) -> int:
-    """The usual axis if the loops of a kernel that writes the buffer move along it, else the last along which they do."""
+    """The usual axis if the loops of a kernel that writes the buffer move along it, else the last
+    along which they do.
+    """
     stores = [s for s in statements(nest.body) if isinstance(s, Store) and s.buffer == buffer.name]
     moving = [
         axis
@@ -310,5 +344,9 @@ def _copy(source: str, target: str, t: TensorType) -> Kernel:
     x, y = n.input("x", t, " ".join(axes)), n.output("y", t, " ".join(axes))
     index = tuple(Var(f"i_{a}") for a in axes)
     extents = n.buffers[-1].extents
-    nest = n.nest(parallel([(v.name, e) for v, e in zip(index, extents, strict=True)], y.store(index, x[index])))
+    nest = n.nest(
+        parallel(
+            [(v.name, e) for v, e in zip(index, extents, strict=True)], y.store(index, x[index])
+        )
+    )
     return Kernel((), nest, (source, target))

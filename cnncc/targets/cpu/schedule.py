@@ -1,10 +1,11 @@
 """Which loop of a nest goes into the lanes, which into registers, and in what order the rest runs.
 
-Every kernel writes independent elements, so any of its parallel axes may be unrolled or put into lanes. The lanes
-go along the axis that runs fastest in the memory of the output (channels, or a weight's output channels). A kernel with a
-reduction also gets a register tile: `width` positions of a second axis by `vectors` vectors, chosen so that each
-weight vector is loaded once for all positions and each input once for all vectors; 24 to 28 accumulators hide the
-latency of the FMA units, 30 vectors are the most that stay in registers.
+Every kernel writes independent elements, so any of its parallel axes may be unrolled or put into
+lanes. The lanes go along the axis that runs fastest in the memory of the output (channels, or a
+weight's output channels). A kernel with a reduction also gets a register tile: `width` positions of
+a second axis by `vectors` vectors, chosen so that each weight vector is loaded once for all
+positions and each input once for all vectors; 24 to 28 accumulators hide the latency of the FMA
+units, 30 vectors are the most that stay in registers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnncc.loops.ir import Div, For, Index, Int, Kind, Load, Mod, Nest, Size, Store, Var, statements, subindices
+from cnncc.loops.ir import (
+    Div,
+    For,
+    Index,
+    Int,
+    Kind,
+    Load,
+    Mod,
+    Nest,
+    Size,
+    Store,
+    Var,
+    statements,
+    subindices,
+)
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, values
 from cnncc.tensor import Extent
@@ -42,7 +57,9 @@ class Schedule:
 
 
 def block_lanes(extent: Extent, lanes: int) -> int:
-    """Lanes per block for an axis in the lanes; all tensors that share the axis must agree, so it depends on nothing else."""
+    """Lanes per block for an axis in the lanes; all tensors that share the axis must agree, so it
+    depends on nothing else.
+    """
     if not isinstance(extent, int):
         return 2 * lanes
     if extent <= lanes:
@@ -51,7 +68,9 @@ def block_lanes(extent: Extent, lanes: int) -> int:
 
 
 def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
-    """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in memory."""
+    """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in
+    memory.
+    """
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
     vector = "" if inner else _lane_variable(nest, loops, innermost)
@@ -119,10 +138,16 @@ def _row_order(variables: object) -> list[str]:
 
 
 def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: list[str]) -> str:
-    """The axis whose positions share the loads that run along the lanes: the widest last one of those that do."""
+    """The axis whose positions share the loads that run along the lanes: the widest last one of
+    those that do.
+    """
     _, body = parallel_loops(nest)
     shared = [v for v in values(body) if isinstance(v, Load) and _uses(v, vector)]
-    fit = [o for o in others if any(not _uses(v, o) for v in shared) and any(_uses(v, o) for v in values(body))]
+    fit = [
+        o
+        for o in others
+        if any(not _uses(v, o) for v in shared) and any(_uses(v, o) for v in values(body))
+    ]
     if not fit:
         return ""
 

@@ -1,4 +1,6 @@
-"""The memory of parameters: one aligned block each, in the layout that kernels read, shared by all programs of a model."""
+"""The memory of parameters: one aligned block each, in the layout that kernels read, shared by all
+programs of a model.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Store:
 
     @property
     def bytes(self) -> int:
-        return sum(p.bytes for p, _ in self._blocks.values()) + sum(a.nbytes for a in self._waiting.values())
+        return sum(p.bytes for p, _ in self._blocks.values()) + sum(
+            a.nbytes for a in self._waiting.values()
+        )
 
     def __contains__(self, name: str) -> bool:
         return name in self._blocks or name in self._waiting

@@ -1,4 +1,6 @@
-"""Running a fused graph through the interpreter of the loop IR: slow, obvious, the definition of the result."""
+"""Running a fused graph through the interpreter of the loop IR: slow, obvious, the definition of
+the result.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ _NUMPY = {"u8": np.uint8, "u16": np.uint16, "i32": np.int32, "i64": np.int64}
 
 
 def run_interp(
-    fused: Fused, given: Mapping[str, Array], batch: int, dtype: type[np.floating], symbols: Mapping[str, int] | None = None
+    fused: Fused,
+    given: Mapping[str, Array],
+    batch: int,
+    dtype: type[np.floating],
+    symbols: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """All tensors of a run by node name, as logical arrays. `given` holds inputs and parameters."""
     values = {**(symbols or {}), "*": batch}

@@ -1,4 +1,6 @@
-"""The counter-based generator of `loops.random` in the vector's words: the same integers, for a scalar or a vector counter."""
+"""The counter-based generator of `loops.random` in the vector's words: the same integers, for a
+scalar or a vector counter.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,18 @@ from typing import Any
 
 from cnncc.loops.random import KEY_MULTIPLIERS, KEY_STEP
 from cnncc.targets.cpu.compiled import inlined
-from cnncc.targets.cpu.vector import bit_xor, f32, f64, shift_left, shift_right, to_f32, to_f64, u64, wrap_add, wrap_mul
+from cnncc.targets.cpu.vector import (
+    bit_xor,
+    f32,
+    f64,
+    shift_left,
+    shift_right,
+    to_f32,
+    to_f64,
+    u64,
+    wrap_add,
+    wrap_mul,
+)
 
 __all__ = ["mixed_key", "uniform_f32", "uniform_f64"]
 

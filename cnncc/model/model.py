@@ -1,0 +1,529 @@
+"""`cnncc.compile` and the `Model` that it returns: a compiled network as a Python callable. Arrays go
+in and come out in the layout of PyTorch and ONNX: batch, channels, spatial extents.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnncc.graph.module import Module
+from cnncc.io.files import CHECKPOINT, refuse
+from cnncc.io.layout import TensorInfo
+from cnncc.io.safetensors import check_state, inspect_state, load_state, save_state
+from cnncc.model import show
+from cnncc.model.arrays import Slot, as_array, as_input, slots
+from cnncc.model.network import KEY, Network
+from cnncc.model.programs import Options, Programs
+from cnncc.model.trainer import Trainer, measure, target_slots
+from cnncc.passes.check import check_memory, is_planned
+from cnncc.targets.runtime import Runtime, Shape
+from cnncc.train.callbacks import as_callbacks
+from cnncc.train.data import Dataset
+from cnncc.train.init import initial
+from cnncc.train.log import History
+from cnncc.train.loop import Plan, Samples, train
+from cnncc.train.optim import Optimizer
+
+Array = NDArray[Any]
+Results = Array | dict[str, Array]
+PathLike = str | os.PathLike[str]
+
+EVALUATION_BATCH = 64
+"""Samples at a time where nobody says how many."""
+
+
+class Model:
+    """A compiled network.
+
+    Made by `cnncc.compile` or `Model.load`. Calling it runs inference; any number of threads may
+    call one model at once, and a forked child may go on using it. What trains it (`step`, `fit`,
+    `forward`, `backward`, `update`) needs `train=True` at compile time, and takes turns with
+    itself; inference that runs at the same time may read parameters half changed.
+
+    Inputs may be anything with `__dlpack__` or `__array_interface__`, or nested lists. float64 is
+    converted to the float32 that inputs declare; bytes are not taken for floats. Attributes:
+    `network` is the checked text, `seed` what random numbers are made from, `training` whether
+    calls behave as in training.
+    """
+
+    def __init__(self, network: Network, options: Options, *, train: bool, seed: int) -> None:
+        self.network = network
+        self.training = False
+        self._programs = Programs(network, options, train)
+        self._seed = seed
+        module, graph = network.inference.module, network.inference.graph
+        self._inputs = slots(graph, module.inputs, {})
+        self._outputs = tuple(public for public, _ in graph.outputs)
+        for node in self._programs.parameters:
+            self._programs.store.write(node.name, initial(node, seed))
+        self._trainer = Trainer(self._programs, seed) if train else None
+
+    # --- inference ---
+
+    def __call__(self, *arrays: Any, **named: Any) -> Results:
+        """Run the network: inputs in the order of the text, or by their names.
+
+        Each is an array (batch, channels, *extents) of the declared type. Returns a new array, or
+        a dict by output name when the network has several outputs. After `train()` it is `forward`.
+        Raises InputError (a SpecError and ValueError; E0706, E0802, E0803) for an array that does
+        not fit, SpecError for extents that break a condition (E0802, E0804) and for a batch that
+        needs more memory than allowed (E0801), TypeError for the wrong number or names of inputs.
+        """
+        if self.training:
+            return self.forward(*arrays, **named)
+        return self._packed(self._programs.inference.run(self._named(arrays, named)))
+
+    def predict(self, *arrays: Any, batch: int = EVALUATION_BATCH, **named: Any) -> Results:
+        """As a call, at most `batch` samples at a time, so that memory does not grow with them."""
+        _positive("batch", batch)
+        inputs = self._named(arrays, named)
+        count = _samples(inputs)
+        run = self._programs.inference.run
+        parts = [
+            run({k: np.ascontiguousarray(a[i : i + batch]) for k, a in inputs.items()})
+            for i in range(0, count, batch)
+        ]
+        return self._packed({k: np.concatenate([p[k] for p in parts]) for k in self._outputs})
+
+    def activations(self, *arrays: Any, **named: Any) -> dict[str, Array]:
+        """The result of every node by its name, in order; layers are named as in reports.
+
+        They are computed without fusion; the values are the same.
+        """
+        return self._programs.everything.run(self._named(arrays, named))
+
+    # --- training ---
+
+    def step(self, x: Any, y: Any, *, lr: float | None = None) -> float:
+        """One step of training on a batch: forward, backward and update; the loss before it.
+
+        `x` is the input (a tuple or dict of several), `y` the target; class numbers have the shape
+        (batch,). The learning rate is `lr`, or that of the schedule, in which a step outside of
+        `fit` belongs to the first epoch. Raises TrainingError (E0606) when the loss is not finite;
+        parameters are then as before.
+        """
+        trainer = self._training("step")
+        rate = trainer.optimizer.rate(trainer.steps) if lr is None else _rate(lr)
+        tally = trainer.train_on(self._samples(x, y), rate)
+        return tally.loss / tally.samples
+
+    def forward(self, *arrays: Any, **named: Any) -> Results:
+        """Run the network as in training: batch statistics, dropout. `backward` may follow.
+
+        Needs `train=True`. Arguments, results and errors are those of a call.
+        """
+        outputs = self._training("forward").forward(self._named(arrays, named))
+        return self._packed(outputs)
+
+    def backward(self, grad: Any, *, inputs: bool = False) -> dict[str, NDArray[np.float32]]:
+        """Gradients of a loss of yours, given its gradients with respect to the outputs.
+
+        `grad` has the shape of the output; for several outputs it is a dict by name, in which what
+        is missing counts as zero, or a tuple in their order. Returns the gradient of every trained
+        parameter by name, with `inputs` also that of every float input, and adds those of the
+        parameters to `gradients`. Running statistics move. Raises RuntimeError unless a `forward`
+        came before.
+        """
+        trainer = self._training("backward")
+        return trainer.backward(self._by_output(grad), inputs)
+
+    @property
+    def gradients(self) -> dict[str, NDArray[np.float32]]:
+        """Sums of the gradients of all `backward` since the last `update`; may be changed."""
+        return self._training("gradients").gradients
+
+    def update(self, *, lr: float | None = None) -> None:
+        """A step of the optimizer from `gradients`, which are empty afterwards."""
+        trainer = self._training("update")
+        trainer.update(trainer.optimizer.rate(trainer.steps) if lr is None else _rate(lr))
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        epochs: int | None = None,
+        batch: int | None = None,
+        validation: Any = None,
+        callbacks: Iterable[Any] = (),
+        log: PathLike | Iterable[PathLike] | None = None,
+        checkpoint: PathLike | None = None,
+        resume: PathLike | bool | None = None,
+        verbose: bool | None = None,
+    ) -> History:
+        """Train; the metrics of every epoch, as lists by name: `loss`, `accuracy`, `val_loss`, ...
+
+        `x` is a Dataset, or inputs with targets `y` as in `step`. `epochs` and `batch` are those of
+        the `train` block unless given; the last batch of an epoch may be smaller. `validation` is a
+        Dataset or a pair (x, y). `log` names files ending in .jsonl or .csv, `checkpoint` a file
+        that is written after every epoch. `resume` names the checkpoint to go on from; True means
+        that of `checkpoint`, if it is there. The result has then the same bits as a run that was
+        never stopped. `verbose` shows a progress bar, None only on a terminal. The order of samples
+        and dropout depend on the model's seed.
+
+        Raises TrainingError (E0606), DataError for files, InputError for arrays, ValueError.
+        """
+        trainer = self._training("fit")
+        settings = self._programs.training
+        plan = Plan(
+            _positive("epochs", settings.epochs if epochs is None else epochs),
+            _positive("batch", settings.batch if batch is None else batch),
+            None if validation is None else self._samples(*_pair(validation)),
+            as_callbacks(callbacks),
+            _paths(log),
+            None if checkpoint is None else Path(checkpoint),
+            _resumed(resume, checkpoint),
+            verbose,
+        )
+        return train(self, trainer, self._samples(*_pair(x, y)), plan)
+
+    def evaluate(self, x: Any, y: Any = None, *, batch: int = EVALUATION_BATCH) -> dict[str, float]:
+        """Mean loss, and accuracy where the target is a class, behaving as at inference.
+
+        `x` is a Dataset, or inputs with targets `y`. Needs a `train` block, not `train=True`.
+        """
+        _positive("batch", batch)
+        samples = self._samples(*_pair(x, y))
+        return measure(self._programs.evaluation, samples, batch).metrics()
+
+    def train(self, mode: bool = True) -> Self:
+        """Let calls behave as in training, as `forward` does. Training itself always does so."""
+        if mode:
+            self._training("train")
+        self.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Let calls run inference, which is how a model begins."""
+        return self.train(False)
+
+    @property
+    def seed(self) -> int:
+        """What initial values, the order of samples and dropout are made from."""
+        return self._trainer.seed if self._trainer else self._seed
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer with its schedule; `model.optimizer = model.optimizer.with_lr(0.1)`."""
+        return self._training("optimizer").optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Optimizer) -> None:
+        trainer = self._training("optimizer")
+        if value.choice.name != trainer.optimizer.choice.name:
+            raise ValueError(
+                f"the step was compiled for {trainer.optimizer.choice.name}, "
+                f"so its optimizer cannot become {value.choice.name}"
+            )
+        trainer.optimizer = value
+
+    # --- parameters ---
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and running statistics by name (`c1.weight`).
+
+        Shapes are PyTorch's: (out, in, *taps) for a convolution, (out, in) for a dense layer.
+        """
+        read = self._programs.store.read
+        return {n.name: np.array(read(n.name)) for n in self._programs.parameters}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Set parameters from arrays by name; float64 and float16 become float32.
+
+        Raises DataError (E0707) with all differences; nothing is then changed. With `strict=False`
+        names may be missing on either side.
+        """
+        arrays = {}
+        for name, value in state.items():
+            array = as_array(value, name)
+            arrays[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
+        expected = self._expected()
+        check_state({k: TensorInfo.of(a) for k, a in arrays.items()}, expected, "this state", strict)
+        for name, array in arrays.items():
+            if name in expected:
+                self._programs.store.write(name, array)
+
+    def save(self, path: PathLike) -> None:
+        """Write parameters, and the network itself, to one safetensors file; crash-safe.
+
+        The optimizer's state is not part of it; `fit(checkpoint=)` keeps that. Raises DataError
+        (E0710).
+        """
+        save_state(Path(path), self.state_dict(), {KEY: self.network.to_text()})
+
+    @staticmethod
+    def load(path: PathLike, **options: Any) -> Model:
+        """The model that `save` wrote. `options` are those of `cnncc.compile`, without arguments of
+        the net, which the file knows.
+
+        Raises DataError (E0701 to E0708), and SpecError for the network in the file.
+        """
+        path = Path(path)
+        _, metadata = inspect_state(path)
+        if KEY not in metadata:
+            raise refuse(
+                CHECKPOINT,
+                f"{path} holds weights, but not the network that they belong to",
+                "compile the network, then `model.load_weights(path)`",
+            )
+        model = compile_network(Network.from_text(metadata[KEY], str(path)), **options)
+        model.load_weights(path)
+        return model
+
+    def load_weights(self, path: PathLike, strict: bool = True) -> None:
+        """Set parameters from a safetensors or npz file, whose names, shapes and types are compared
+        before any value is read. Raises DataError (E0701 to E0707).
+        """
+        arrays, _ = load_state(Path(path), expect=self._expected(), strict=strict)
+        self.load_state_dict(arrays, strict)
+
+    def _expected(self) -> dict[str, TensorInfo]:
+        state = {n.name: n.type.dims(0) for n in self._programs.parameters}
+        return {k: TensorInfo.of(np.broadcast_to(np.float32(0), v)) for k, v in state.items()}
+
+    # --- looking inside ---
+
+    @property
+    def emitted(self) -> dict[str, str]:
+        """The text of everything compiled so far: entries such as `inference` and `step.backward`,
+        and kernels by the names under which entries import them.
+        """
+        return show.emitted(self._programs.made)
+
+    @property
+    def peak_memory(self) -> int:
+        """Planned bytes of the largest program bound so far, activations and parameters; 0 before
+        the first call unless `batch` was given, and always for target `interp`.
+        """
+        return max((r.peak for r in self._programs.made.values() if isinstance(r, Runtime)), default=0)
+
+    def summary(self) -> str:
+        """A table of the layers: shapes, parameters, multiply-adds, and the kernel of each."""
+        return show.summary(self._programs)
+
+    def __repr__(self) -> str:
+        return show.short(self._programs)
+
+    def _repr_html_(self) -> str:
+        return show.html(self._programs)
+
+    # --- arrays ---
+
+    def _named(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Array]:
+        names = [slot.name for slot in self._inputs]
+        given = dict(zip(names, arrays, strict=False)) | named
+        doubled = [n for n in names[: len(arrays)] if n in named]
+        if len(arrays) > len(names) or doubled or given.keys() != set(names):
+            got = ", ".join([f"{len(arrays)} by position", *named])
+            raise TypeError(
+                f"{self._module.name} takes {_counted(len(names), 'input')} "
+                f"({', '.join(names)}), but got {got}"
+            )
+        found = {slot.name: as_input(given[slot.name], slot) for slot in self._inputs}
+        _samples(found)
+        return found
+
+    def _samples(self, x: Any, y: Any) -> Samples:
+        """Inputs and targets, checked. Raises as a call."""
+        if y is None:
+            raise TypeError("training data are inputs with targets: a Dataset, or x and y")
+        targets = target_slots(self._programs)
+        inputs = self._named(x, {}) if isinstance(x, tuple) else None
+        if inputs is None:
+            inputs = self._named((), x) if isinstance(x, Mapping) else self._named((x,), {})
+        given = _aligned(y, targets)
+        found = {slot.name: as_input(given[slot.name], slot) for slot in targets}
+        _samples({**inputs, **found})
+        return Samples(inputs, found)
+
+    def _packed(self, outputs: Mapping[str, Array]) -> Results:
+        found = {name: outputs[name] for name in self._outputs}
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def _by_output(self, grad: Any) -> dict[str, Any]:
+        if isinstance(grad, Mapping):
+            unknown = [name for name in grad if name not in self._outputs]
+            if unknown:
+                raise TypeError(
+                    f"there is no output {unknown[0]!r}; the outputs are {', '.join(self._outputs)}"
+                )
+            return dict(grad)
+        if isinstance(grad, tuple) and len(grad) == len(self._outputs):
+            return dict(zip(self._outputs, grad, strict=True))
+        if isinstance(grad, tuple) or len(self._outputs) != 1:
+            raise TypeError(
+                f"backward needs {_counted(len(self._outputs), 'gradient')}, "
+                f"of {', '.join(self._outputs)}: as a tuple, or as a dict by name"
+            )
+        return {self._outputs[0]: grad}
+
+    @property
+    def _module(self) -> Module:
+        return self.network.inference.module
+
+    def _training(self, what: str) -> Trainer:
+        if self._trainer is None:
+            raise RuntimeError(
+                f"{what} needs a model that was compiled for training: "
+                "cnncc.compile(..., train=True)"
+            )
+        return self._trainer
+
+
+def compile(
+    source: PathLike,
+    target: str = "cpu",
+    batch: int | None = None,
+    train: bool = False,
+    fuse: bool = True,
+    precision: str = "default",
+    num_threads: int | None = None,
+    max_memory: int | None = None,
+    seed: int = 0,
+    **net_arguments: bool | int | float,
+) -> Model:
+    """Compile a network.
+
+    `source` is a path (a Path, or a string that ends in `.cnn`, with `:net` for one of several
+    nets), the name of a built-in network, or a text of more than one line. `net_arguments` are the
+    net's parameters, such as `classes=100`.
+
+    `target`: `cpu`, or `interp`, which interprets the kernels slowly as they are defined. `batch`:
+    plan the memory for this batch size now rather than at the first call; other sizes still work.
+    `train`: compile a training step too, which needs a `train` block. `fuse=False`: one kernel per
+    operator, with the same results. `precision`: `default` or `exact`; both mean the same today,
+    because every algorithm in use is exact up to rounding. `num_threads`: at most this many
+    threads, by default the cores that the process may use; results do not depend on it.
+    `max_memory`: refuse plans over this many bytes, by default half of the machine's. `seed`, from
+    0 below 2^63: initial values, order of samples, dropout.
+
+    Raises SpecError with all mistakes of the text, ValueError and TypeError for other arguments.
+    """
+    return compile_network(
+        Network.read(source, net_arguments),
+        target=target,
+        batch=batch,
+        train=train,
+        fuse=fuse,
+        precision=precision,
+        num_threads=num_threads,
+        max_memory=max_memory,
+        seed=seed,
+    )
+
+
+def compile_network(
+    network: Network,
+    *,
+    target: str = "cpu",
+    batch: int | None = None,
+    train: bool = False,
+    fuse: bool = True,
+    precision: str = "default",
+    num_threads: int | None = None,
+    max_memory: int | None = None,
+    seed: int = 0,
+) -> Model:
+    """What `compile` does, for a network that was read already."""
+    _one_of("target", target, ("cpu", "interp"))
+    _one_of("precision", precision, ("default", "exact"))
+    for name, value in (("batch", batch), ("num_threads", num_threads), ("max_memory", max_memory)):
+        if value is not None:
+            _positive(name, value)
+    if not _is_whole(seed) or not 0 <= seed < 1 << 63:
+        raise ValueError(f"seed must be a whole number of 0 to 2^63 - 1, but got {seed!r}")
+    options = Options(target, fuse, num_threads, max_memory)
+    model = Model(network, options, train=train, seed=seed)
+    programs = model._programs
+    main = programs.step.runtime if train else programs.inference
+    graph = network.inference.graph
+    fixed = not any(n.type.symbols for n in graph.of("input"))
+    claims = any(is_planned(e) for e in network.inference.module.expectations)
+    if isinstance(main, Runtime) and fixed and (batch is not None or claims):
+        main.bind(Shape(batch or 1, ()))
+        if claims:
+            check_memory(network.inference.module, main.peak)
+    return model
+
+
+def _pair(x: Any, y: Any = None) -> tuple[Any, Any]:
+    """(inputs, targets) of a Dataset, of a pair, or of both given apart."""
+    if isinstance(x, Dataset):
+        if y is not None:
+            raise TypeError("a Dataset has its own targets: leave y out")
+        return x.x, x.y
+    if y is None and isinstance(x, tuple) and len(x) == 2:
+        return x[0], x[1]
+    return x, y
+
+
+def _aligned(y: Any, targets: tuple[Slot, ...]) -> dict[str, Any]:
+    names = [slot.name for slot in targets]
+    given = dict(y) if isinstance(y, Mapping) else None
+    if given is None:
+        several = y if isinstance(y, tuple) else (y,)
+        given = dict(zip(names, several, strict=True)) if len(several) == len(names) else {}
+    if given.keys() != set(names):
+        raise TypeError(
+            f"the loss needs {_counted(len(names), 'target')} ({', '.join(names)}): "
+            + ("an array" if len(names) == 1 else "a tuple, or a dict by name")
+        )
+    return given
+
+
+def _samples(arrays: Mapping[str, Array]) -> int:
+    """How many samples the arrays have. Raises ValueError when they disagree."""
+    counts = {name: len(a) for name, a in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            "all arrays need equally many samples, but got "
+            + ", ".join(f"{count} of {name}" for name, count in counts.items())
+        )
+    return next(iter(counts.values()))
+
+
+def _paths(log: PathLike | Iterable[PathLike] | None) -> tuple[Path, ...]:
+    if log is None:
+        return ()
+    return (Path(log),) if isinstance(log, str | os.PathLike) else tuple(Path(p) for p in log)
+
+
+def _resumed(resume: PathLike | bool | None, checkpoint: PathLike | None) -> Path | None:
+    if resume is None or resume is False:
+        return None
+    if resume is not True:
+        return Path(resume)
+    if checkpoint is None:
+        raise ValueError("resume=True goes on from `checkpoint`, but there is none")
+    return Path(checkpoint) if Path(checkpoint).exists() else None
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _positive(name: str, value: Any) -> int:
+    if not _is_whole(value) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, but got {value!r}")
+    return int(value)
+
+
+def _rate(lr: Any) -> float:
+    if not isinstance(lr, int | float | np.number) or not 0 < float(lr) < float("inf"):
+        raise ValueError(f"lr must be a finite number above 0, but got {lr!r}")
+    return float(lr)
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(known)}, but got {value!r}")
