@@ -1,7 +1,7 @@
 """Makes docs/language.md from docs/language.in.md and the tables that the compiler itself reads.
 
-    python docs/generate.py            write it
-    python docs/generate.py --check    exit with 1 when it is not what it would be now
+python docs/generate.py            write it
+python docs/generate.py --check    exit with 1 when it is not what it would be now
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def choices(what: str, table: dict[str, dict[str, training._Field]]) -> str:
     rows = [f"| {what} | arguments |", "|---|---|"]
     for name, fields in table.items():
         arguments = ", ".join(
-            f"`{field}`: {f.wants}" + (f" (default `{value(f.default)}`)" if f.default is not None else "")
+            f"`{field}`: {f.wants}"
+            + (f" (default `{value(f.default)}`)" if f.default is not None else "")
             for field, f in fields.items()
         )
         rows.append(f"| `{name}` | {arguments or 'none'} |")

@@ -125,7 +125,9 @@ def bench(options: argparse.Namespace) -> int:
         f"{graph.name}, batch {shape.batch}, {peaks.threads} threads, {len(times['fused'])} rounds; "
         "outputs equal bit for bit"
     )
-    print(f"{'':8} {'kernels':>7} {'median':>10} {'range':>20} {'GFLOP/s':>8} {'traffic':>10} roofline")
+    print(
+        f"{'':8} {'kernels':>7} {'median':>10} {'range':>20} {'GFLOP/s':>8} {'traffic':>10} roofline"
+    )
     for name, t in timings.items():
         print(
             f"{name:8} {t.kernels:7} {_time(t.median):>10} {_time(t.low) + ' .. ' + _time(t.high):>20}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, remark, write_text
+from cnncc.cli.stages import STAGES, Request, stage_files
 from cnncc.cli.verbs import (
     Verbs,
     add_machine,
@@ -16,7 +17,6 @@ from cnncc.cli.verbs import (
     net_arguments,
     positive,
 )
-from cnncc.cli.stages import STAGES, Request, stage_files
 
 ABOUT = """\
 The stages, in the order of the pipeline:

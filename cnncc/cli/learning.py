@@ -1,3 +1,7 @@
 """."""
+
 from cnncc.cli.verbs import Verbs
-def add(verbs: Verbs) -> None: pass
+
+
+def add(verbs: Verbs) -> None:
+    pass

@@ -142,7 +142,9 @@ def as_json(fused: Fused) -> dict[str, Any]:
                 "fused": v.fused,
                 "rule": v.rule,
                 "reason": v.reason,
-                "bytes_saved": v.bytes_saved if isinstance(v.bytes_saved, int) else str(v.bytes_saved),
+                "bytes_saved": v.bytes_saved
+                if isinstance(v.bytes_saved, int)
+                else str(v.bytes_saved),
             }
             for number, verdicts in enumerate(_by_kernel(fused))
             for v in verdicts

@@ -14,7 +14,15 @@ from rich.table import Table
 
 from cnncc.io.files import WRITE, amount, refuse
 
-__all__ = ["amount", "is_terminal", "print_json", "print_table", "remark", "use_color", "write_text"]
+__all__ = [
+    "amount",
+    "is_terminal",
+    "print_json",
+    "print_table",
+    "remark",
+    "use_color",
+    "write_text",
+]
 
 
 def is_terminal(stream: TextIO) -> bool:

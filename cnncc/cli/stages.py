@@ -96,7 +96,9 @@ class Request:
 def _symbols(extent: int | Poly) -> set[str]:
     if isinstance(extent, int):
         return set()
-    return {atom.name for monomial, _ in extent.terms for atom in monomial if isinstance(atom, Symbol)}
+    return {
+        atom.name for monomial, _ in extent.terms for atom in monomial if isinstance(atom, Symbol)
+    }
 
 
 def stage_files(stage: str, request: Request) -> dict[str, str]:
@@ -160,7 +162,9 @@ def _loops_text(fused: Fused) -> str:
         named = ", ".join(
             f"{b} = {printable(t)}" for b, t in zip(buffers, kernel.tensors, strict=True)
         )
-        head = f"# kernel {number}: {' + '.join(printable(n.name) for n in kernel.nodes)}\n# {named}"
+        head = (
+            f"# kernel {number}: {' + '.join(printable(n.name) for n in kernel.nodes)}\n# {named}"
+        )
         parts.append(f"{head}\n{print_nest(kernel.nest)}")
     return "\n".join(parts)
 
@@ -196,7 +200,9 @@ def _plan_text(request: Request) -> str:
         size = placements[name].bytes
         tensor = runtime.program.tensors[name]
         halo = placements[name].halo
-        border = f", border {' '.join(f'{lo}+{hi}' for lo, hi in halo)}" if any(map(any, halo)) else ""
+        border = (
+            f", border {' '.join(f'{lo}+{hi}' for lo, hi in halo)}" if any(map(any, halo)) else ""
+        )
         lines.append(
             f"{plan.offsets[name]:12} {size:12}  {steps:12} {printable(name)}: {tensor.type}{border}"
         )

@@ -150,7 +150,9 @@ def doctor(options: argparse.Namespace) -> int:
         for name, value in facts.items():
             print(f"{name:12} {value}")
         for name, error in checks.items():
-            print(f"{'ok' if error is None else 'FAILED':12} {name}" + (f": {error}" if error else ""))
+            print(
+                f"{'ok' if error is None else 'FAILED':12} {name}" + (f": {error}" if error else "")
+            )
     return DONE if not any(checks.values()) else MISTAKE
 
 
@@ -198,7 +200,9 @@ def _kernels() -> dict[str, Any]:
     x = np.random.default_rng(0).standard_normal((2, 2, 6, 6)).astype(np.float32)
     fast, slow = compile(SMALL)(x), compile(SMALL, target="interp")(x)
     if not np.array_equal(fast, slow):
-        raise AssertionError(f"a kernel differs from the interpreter by {np.abs(fast - slow).max()}")
+        raise AssertionError(
+            f"a kernel differs from the interpreter by {np.abs(fast - slow).max()}"
+        )
     return {}
 
 
@@ -209,4 +213,3 @@ CHECKS: dict[str, Callable[[], dict[str, Any]]] = {
     "the digits are there": _digits,
     "compiled kernels and the interpreter agree bit for bit": _kernels,
 }
-

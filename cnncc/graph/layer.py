@@ -88,8 +88,7 @@ class ArgumentError(Exception):
         self.message, self.argument, self.code, self.fixes = message, argument, code, tuple(fixes)
 
 
-# --- annotations of layer functions
-# ------------------------------------------------------------------------------
+# --- annotations of layer functions ---
 
 Count = typing.Annotated[int, "a positive integer"]
 Natural = typing.Annotated[int, "an integer of at least 0"]
@@ -162,7 +161,8 @@ def describe(annotation: Any) -> str:
         return " or ".join(describe(a) for a in choices)
     names = {
         Size: "a size such as 3x3",
-        Pad: "valid, same, same_lower, a number, (lo, hi) pairs, const(v), replicate, reflect, circular or solve(out = n)",
+        Pad: "valid, same, same_lower, a number, (lo, hi) pairs, const(v), replicate, reflect, "
+        "circular or solve(out = n)",
         Init: "he, glorot, lecun, normal(std), uniform(bound), constant(v) or a literal",
         Weights: "a name declared by `weights`",
         Word: "a word",
@@ -266,13 +266,12 @@ def _pairs(value: Any) -> tuple[tuple[int, int], ...] | int | None:
         return int(value)
     if isinstance(value, tuple) and len(value) == 2 and all(_integer(v) and v >= 0 for v in value):
         return ((value[0], value[1]),)
-    if (
-        isinstance(value, tuple)
-        and value
-        and all(isinstance(v, tuple) and len(v) == 2 for v in value)
-    ):
-        if all(_integer(n) and n >= 0 for v in value for n in v):
-            return tuple((v[0], v[1]) for v in value)
+    if not isinstance(value, tuple) or not value:
+        return None
+    if not all(isinstance(v, tuple) and len(v) == 2 for v in value):
+        return None
+    if all(_integer(n) and n >= 0 for v in value for n in v):
+        return tuple((v[0], v[1]) for v in value)
     return None
 
 
@@ -315,9 +314,10 @@ INITS = {
 
 
 def _convert_init(value: Any, argument: str) -> Init:
-    if isinstance(value, Word) and value.name in INITS and len(value.args) == INITS[value.name]:
-        if not value.named and all(_number(a) for a in value.args):
-            return Init(value.name, tuple(float(a) for a in value.args))
+    if isinstance(value, Word) and INITS.get(value.name) == len(value.args) and not value.named:
+        numbers = tuple(float(a) for a in value.args if _number(a))
+        if len(numbers) == len(value.args):
+            return Init(value.name, numbers)
     if isinstance(value, list):
         return Init("literal", literal=_frozen(value, argument))
     _refuse(value, Init, argument)
@@ -333,8 +333,7 @@ def _literal(value: Any, argument: str) -> float:
     return float(value) if _number(value) else _refuse(value, Init, argument)
 
 
-# --- what a layer function is given
-# ------------------------------------------------------------------------------
+# --- what a layer function is given ---
 
 
 @dataclass
@@ -374,7 +373,8 @@ class LayerBuilder:
             if not isinstance(extent, int):
                 raise ShapeError(
                     "E0206",
-                    f"the parameter `{self.layer}.{name}` would depend on the symbolic extent {extent}",
+                    f"the parameter `{self.layer}.{name}` would depend on the symbolic extent "
+                    f"{extent}",
                     fixes=[
                         "pool to a fixed size first: globalavgpool or adaptiveavgpool",
                         "give the input fixed extents",

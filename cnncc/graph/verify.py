@@ -14,7 +14,7 @@ def verify(graph: Graph, stage: str = "elaborate") -> TypedGraph:
     The rules: names are unique and not empty; a node reads only nodes before it; every operator's
     shape rule, run again, gives the node's type and every known extent is at least 1; outputs exist
     and have different public names; an update gives a parameter, once, a value of its type;
-    conditions divide by at least 1. Raises CompilerBug with the stage, the node and the broken rule.
+    conditions divide by at least 1. Raises CompilerBug with the stage, the node and the rule.
     """
     known: dict[str, Node] = {}
     for node in graph.nodes:

@@ -48,8 +48,7 @@ class Kind(StrEnum):
     THREAD = "thread"
 
 
-# --- indices
-# -----------------------------------------------------------------------------------------------------
+# --- indices ---
 
 
 class _Arithmetic:
@@ -193,8 +192,7 @@ def mod(a: Index | int, b: Index | int) -> Index:
             return Mod(a, b)
 
 
-# --- conditions
-# --------------------------------------------------------------------------------------------------
+# --- conditions ---
 
 
 @dataclass(frozen=True)
@@ -223,15 +221,15 @@ def all_of(first: Condition, *more: Condition) -> Condition:
     return first
 
 
-# --- values
-# ------------------------------------------------------------------------------------------------------
+# --- values ---
 
 # Every primitive with its number of arguments. Comparisons give 1.0 or 0.0; `select` takes such a
 # value first and is true where it is not zero. `max` and `min` propagate NaN. `rint` rounds to
 # nearest even. `scale2(x, n)` is x * 2^n for integer-valued n; `exponent` and `mantissa` take x =
 # mantissa * 2^exponent apart, mantissa in [1, 2).
 PRIMITIVES = {
-    "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "fma": 3, "sqrt": 1, "abs": 1, "floor": 1, "rint": 1,
+    "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "fma": 3, "sqrt": 1, "abs": 1, "floor": 1,
+    "rint": 1,
     "max": 2, "min": 2, "lt": 2, "le": 2, "eq": 2, "ne": 2, "select": 3, "copysign": 2, "scale2": 2,
     "exponent": 1, "mantissa": 1,
 }  # fmt: skip
@@ -298,8 +296,7 @@ def prim(fn: str, *args: Value | float) -> Value:
     return Prim(fn, tuple(Lit(float(a)) if isinstance(a, (int, float)) else a for a in args))
 
 
-# --- statements
-# --------------------------------------------------------------------------------------------------
+# --- statements ---
 
 
 @dataclass(frozen=True)
@@ -386,8 +383,7 @@ class Nest:
         return replace(self, body=body)
 
 
-# --- walking
-# -----------------------------------------------------------------------------------------------------
+# --- walking ---
 
 
 def subindices(i: Index) -> Iterator[Index]:

@@ -69,8 +69,7 @@ def accesses(body: Body) -> Iterator[tuple[str, tuple[Index, ...]]]:
             yield i.buffer, i.index
 
 
-# --- lift
-# --------------------------------------------------------------------------------------------------------
+# --- lift ---
 
 
 def lift(nest: Nest) -> Nest:
@@ -108,8 +107,7 @@ def _lift(body: Body, names: Names) -> Body:
     return tuple(out)
 
 
-# --- dependence
-# --------------------------------------------------------------------------------------------------
+# --- dependence ---
 
 
 def _indices_of(s: Statement) -> Iterator[Index]:
@@ -183,8 +181,7 @@ def depends(s: Statement, var: str, found: set[str]) -> bool:
     )
 
 
-# --- jam
-# ---------------------------------------------------------------------------------------------------------
+# --- jam ---
 
 
 def jam(body: Body, var: str, copies: Sequence[Index]) -> Body:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnncc.errors import Diagnostic, Note, SpecError, Span
+from cnncc.errors import Diagnostic, Note, Span, SpecError
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.sources import Input
 from cnncc.tensor import DType, TensorType
@@ -131,7 +131,7 @@ def _typed(array: Array, slot: Slot, *, listed: bool) -> Array:
         raise _wrong_type(array, slot)
     if kind not in "iu":
         raise _wrong_type(array, slot)
-    bounds = np.iinfo(NUMPY[wanted])
+    bounds = np.iinfo(np.dtype(NUMPY[wanted]))
     if array.size and (int(array.min()) < bounds.min or int(array.max()) > bounds.max):
         raise _refused(
             "E0706",

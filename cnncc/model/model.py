@@ -1,5 +1,5 @@
-"""`cnncc.compile` and the `Model` that it returns: a compiled network as a Python callable. Arrays go
-in and come out in the layout of PyTorch and ONNX: batch, channels, spatial extents.
+"""A compiled network as a Python callable. Arrays go in and come out in the layout of PyTorch and
+ONNX: batch, channels, spatial extents.
 """
 
 from __future__ import annotations
@@ -17,14 +17,23 @@ from cnncc.io.files import CHECKPOINT, refuse
 from cnncc.io.layout import TensorInfo
 from cnncc.io.safetensors import check_state, inspect_state, load_state, save_state
 from cnncc.model import show
-from cnncc.model.arrays import Slot, as_array, as_input, slots
+from cnncc.model.arguments import (
+    aligned,
+    counted,
+    is_whole,
+    learning_rate,
+    one_of,
+    pair,
+    paths,
+    positive,
+    resumed,
+    sample_count,
+)
+from cnncc.model.arrays import as_array, as_input, slots
 from cnncc.model.network import KEY, Network
 from cnncc.model.programs import Options, Programs
 from cnncc.model.trainer import Trainer, measure, target_slots
-from cnncc.passes.check import check_memory, is_planned
-from cnncc.targets.runtime import Runtime, Shape
 from cnncc.train.callbacks import as_callbacks
-from cnncc.train.data import Dataset
 from cnncc.train.init import initial
 from cnncc.train.log import History
 from cnncc.train.loop import Plan, Samples, train
@@ -64,6 +73,32 @@ class Model:
             self._programs.store.write(node.name, initial(node, seed))
         self._trainer = Trainer(self._programs, seed) if train else None
 
+    @staticmethod
+    def of(
+        network: Network,
+        *,
+        target: str = "cpu",
+        batch: int | None = None,
+        train: bool = False,
+        fuse: bool = True,
+        precision: str = "default",
+        num_threads: int | None = None,
+        max_memory: int | None = None,
+        seed: int = 0,
+    ) -> Model:
+        """What `cnncc.compile` does, for a network that was read already."""
+        one_of("target", target, ("cpu", "interp"))
+        one_of("precision", precision, ("default", "exact"))
+        for name, value in (("num_threads", num_threads), ("max_memory", max_memory)):
+            if value is not None:
+                positive(name, value)
+        if not is_whole(seed) or not 0 <= seed < 1 << 63:
+            raise ValueError(f"seed must be a whole number of 0 to 2^63 - 1, but got {seed!r}")
+        options = Options(target, fuse, num_threads, max_memory)
+        model = Model(network, options, train=train, seed=int(seed))
+        model._programs.bind(None if batch is None else positive("batch", batch))
+        return model
+
     # --- inference ---
 
     def __call__(self, *arrays: Any, **named: Any) -> Results:
@@ -81,9 +116,9 @@ class Model:
 
     def predict(self, *arrays: Any, batch: int = EVALUATION_BATCH, **named: Any) -> Results:
         """As a call, at most `batch` samples at a time, so that memory does not grow with them."""
-        _positive("batch", batch)
+        positive("batch", batch)
         inputs = self._named(arrays, named)
-        count = _samples(inputs)
+        count = sample_count(inputs)
         run = self._programs.inference.run
         parts = [
             run({k: np.ascontiguousarray(a[i : i + batch]) for k, a in inputs.items()})
@@ -109,7 +144,7 @@ class Model:
         parameters are then as before.
         """
         trainer = self._training("step")
-        rate = trainer.optimizer.rate(trainer.steps) if lr is None else _rate(lr)
+        rate = trainer.optimizer.rate(trainer.steps) if lr is None else learning_rate(lr)
         tally = trainer.train_on(self._samples(x, y), rate)
         return tally.loss / tally.samples
 
@@ -141,7 +176,7 @@ class Model:
     def update(self, *, lr: float | None = None) -> None:
         """A step of the optimizer from `gradients`, which are empty afterwards."""
         trainer = self._training("update")
-        trainer.update(trainer.optimizer.rate(trainer.steps) if lr is None else _rate(lr))
+        trainer.update(trainer.optimizer.rate(trainer.steps) if lr is None else learning_rate(lr))
 
     def fit(
         self,
@@ -172,24 +207,24 @@ class Model:
         trainer = self._training("fit")
         settings = self._programs.training
         plan = Plan(
-            _positive("epochs", settings.epochs if epochs is None else epochs),
-            _positive("batch", settings.batch if batch is None else batch),
-            None if validation is None else self._samples(*_pair(validation)),
+            positive("epochs", settings.epochs if epochs is None else epochs),
+            positive("batch", settings.batch if batch is None else batch),
+            None if validation is None else self._samples(*pair(validation)),
             as_callbacks(callbacks),
-            _paths(log),
+            paths(log),
             None if checkpoint is None else Path(checkpoint),
-            _resumed(resume, checkpoint),
+            resumed(resume, checkpoint),
             verbose,
         )
-        return train(self, trainer, self._samples(*_pair(x, y)), plan)
+        return train(self, trainer, self._samples(*pair(x, y)), plan)
 
     def evaluate(self, x: Any, y: Any = None, *, batch: int = EVALUATION_BATCH) -> dict[str, float]:
         """Mean loss, and accuracy where the target is a class, behaving as at inference.
 
         `x` is a Dataset, or inputs with targets `y`. Needs a `train` block, not `train=True`.
         """
-        _positive("batch", batch)
-        samples = self._samples(*_pair(x, y))
+        positive("batch", batch)
+        samples = self._samples(*pair(x, y))
         return measure(self._programs.evaluation, samples, batch).metrics()
 
     def train(self, mode: bool = True) -> Self:
@@ -244,7 +279,8 @@ class Model:
             array = as_array(value, name)
             arrays[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
         expected = self._expected()
-        check_state({k: TensorInfo.of(a) for k, a in arrays.items()}, expected, "this state", strict)
+        found = {name: TensorInfo.of(array) for name, array in arrays.items()}
+        check_state(found, expected, "this state", strict)
         for name, array in arrays.items():
             if name in expected:
                 self._programs.store.write(name, array)
@@ -272,7 +308,7 @@ class Model:
                 f"{path} holds weights, but not the network that they belong to",
                 "compile the network, then `model.load_weights(path)`",
             )
-        model = compile_network(Network.from_text(metadata[KEY], str(path)), **options)
+        model = Model.of(Network.from_text(metadata[KEY], str(path)), **options)
         model.load_weights(path)
         return model
 
@@ -301,7 +337,7 @@ class Model:
         """Planned bytes of the largest program bound so far, activations and parameters; 0 before
         the first call unless `batch` was given, and always for target `interp`.
         """
-        return max((r.peak for r in self._programs.made.values() if isinstance(r, Runtime)), default=0)
+        return self._programs.peak
 
     def summary(self) -> str:
         """A table of the layers: shapes, parameters, multiply-adds, and the kernel of each."""
@@ -322,11 +358,11 @@ class Model:
         if len(arrays) > len(names) or doubled or given.keys() != set(names):
             got = ", ".join([f"{len(arrays)} by position", *named])
             raise TypeError(
-                f"{self._module.name} takes {_counted(len(names), 'input')} "
+                f"{self._module.name} takes {counted(len(names), 'input')} "
                 f"({', '.join(names)}), but got {got}"
             )
         found = {slot.name: as_input(given[slot.name], slot) for slot in self._inputs}
-        _samples(found)
+        sample_count(found)
         return found
 
     def _samples(self, x: Any, y: Any) -> Samples:
@@ -337,9 +373,9 @@ class Model:
         inputs = self._named(x, {}) if isinstance(x, tuple) else None
         if inputs is None:
             inputs = self._named((), x) if isinstance(x, Mapping) else self._named((x,), {})
-        given = _aligned(y, targets)
+        given = aligned(y, targets)
         found = {slot.name: as_input(given[slot.name], slot) for slot in targets}
-        _samples({**inputs, **found})
+        sample_count({**inputs, **found})
         return Samples(inputs, found)
 
     def _packed(self, outputs: Mapping[str, Array]) -> Results:
@@ -358,7 +394,7 @@ class Model:
             return dict(zip(self._outputs, grad, strict=True))
         if isinstance(grad, tuple) or len(self._outputs) != 1:
             raise TypeError(
-                f"backward needs {_counted(len(self._outputs), 'gradient')}, "
+                f"backward needs {counted(len(self._outputs), 'gradient')}, "
                 f"of {', '.join(self._outputs)}: as a tuple, or as a dict by name"
             )
         return {self._outputs[0]: grad}
@@ -374,156 +410,3 @@ class Model:
                 "cnncc.compile(..., train=True)"
             )
         return self._trainer
-
-
-def compile(
-    source: PathLike,
-    target: str = "cpu",
-    batch: int | None = None,
-    train: bool = False,
-    fuse: bool = True,
-    precision: str = "default",
-    num_threads: int | None = None,
-    max_memory: int | None = None,
-    seed: int = 0,
-    **net_arguments: bool | int | float,
-) -> Model:
-    """Compile a network.
-
-    `source` is a path (a Path, or a string that ends in `.cnn`, with `:net` for one of several
-    nets), the name of a built-in network, or a text of more than one line. `net_arguments` are the
-    net's parameters, such as `classes=100`.
-
-    `target`: `cpu`, or `interp`, which interprets the kernels slowly as they are defined. `batch`:
-    plan the memory for this batch size now rather than at the first call; other sizes still work.
-    `train`: compile a training step too, which needs a `train` block. `fuse=False`: one kernel per
-    operator, with the same results. `precision`: `default` or `exact`; both mean the same today,
-    because every algorithm in use is exact up to rounding. `num_threads`: at most this many
-    threads, by default the cores that the process may use; results do not depend on it.
-    `max_memory`: refuse plans over this many bytes, by default half of the machine's. `seed`, from
-    0 below 2^63: initial values, order of samples, dropout.
-
-    Raises SpecError with all mistakes of the text, ValueError and TypeError for other arguments.
-    """
-    return compile_network(
-        Network.read(source, net_arguments),
-        target=target,
-        batch=batch,
-        train=train,
-        fuse=fuse,
-        precision=precision,
-        num_threads=num_threads,
-        max_memory=max_memory,
-        seed=seed,
-    )
-
-
-def compile_network(
-    network: Network,
-    *,
-    target: str = "cpu",
-    batch: int | None = None,
-    train: bool = False,
-    fuse: bool = True,
-    precision: str = "default",
-    num_threads: int | None = None,
-    max_memory: int | None = None,
-    seed: int = 0,
-) -> Model:
-    """What `compile` does, for a network that was read already."""
-    _one_of("target", target, ("cpu", "interp"))
-    _one_of("precision", precision, ("default", "exact"))
-    for name, value in (("batch", batch), ("num_threads", num_threads), ("max_memory", max_memory)):
-        if value is not None:
-            _positive(name, value)
-    if not _is_whole(seed) or not 0 <= seed < 1 << 63:
-        raise ValueError(f"seed must be a whole number of 0 to 2^63 - 1, but got {seed!r}")
-    options = Options(target, fuse, num_threads, max_memory)
-    model = Model(network, options, train=train, seed=seed)
-    programs = model._programs
-    main = programs.step.runtime if train else programs.inference
-    graph = network.inference.graph
-    fixed = not any(n.type.symbols for n in graph.of("input"))
-    claims = any(is_planned(e) for e in network.inference.module.expectations)
-    if isinstance(main, Runtime) and fixed and (batch is not None or claims):
-        main.bind(Shape(batch or 1, ()))
-        if claims:
-            check_memory(network.inference.module, main.peak)
-    return model
-
-
-def _pair(x: Any, y: Any = None) -> tuple[Any, Any]:
-    """(inputs, targets) of a Dataset, of a pair, or of both given apart."""
-    if isinstance(x, Dataset):
-        if y is not None:
-            raise TypeError("a Dataset has its own targets: leave y out")
-        return x.x, x.y
-    if y is None and isinstance(x, tuple) and len(x) == 2:
-        return x[0], x[1]
-    return x, y
-
-
-def _aligned(y: Any, targets: tuple[Slot, ...]) -> dict[str, Any]:
-    names = [slot.name for slot in targets]
-    given = dict(y) if isinstance(y, Mapping) else None
-    if given is None:
-        several = y if isinstance(y, tuple) else (y,)
-        given = dict(zip(names, several, strict=True)) if len(several) == len(names) else {}
-    if given.keys() != set(names):
-        raise TypeError(
-            f"the loss needs {_counted(len(names), 'target')} ({', '.join(names)}): "
-            + ("an array" if len(names) == 1 else "a tuple, or a dict by name")
-        )
-    return given
-
-
-def _samples(arrays: Mapping[str, Array]) -> int:
-    """How many samples the arrays have. Raises ValueError when they disagree."""
-    counts = {name: len(a) for name, a in arrays.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(
-            "all arrays need equally many samples, but got "
-            + ", ".join(f"{count} of {name}" for name, count in counts.items())
-        )
-    return next(iter(counts.values()))
-
-
-def _paths(log: PathLike | Iterable[PathLike] | None) -> tuple[Path, ...]:
-    if log is None:
-        return ()
-    return (Path(log),) if isinstance(log, str | os.PathLike) else tuple(Path(p) for p in log)
-
-
-def _resumed(resume: PathLike | bool | None, checkpoint: PathLike | None) -> Path | None:
-    if resume is None or resume is False:
-        return None
-    if resume is not True:
-        return Path(resume)
-    if checkpoint is None:
-        raise ValueError("resume=True goes on from `checkpoint`, but there is none")
-    return Path(checkpoint) if Path(checkpoint).exists() else None
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _positive(name: str, value: Any) -> int:
-    if not _is_whole(value) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, but got {value!r}")
-    return int(value)
-
-
-def _rate(lr: Any) -> float:
-    if not isinstance(lr, int | float | np.number) or not 0 < float(lr) < float("inf"):
-        raise ValueError(f"lr must be a finite number above 0, but got {lr!r}")
-    return float(lr)
-
-
-def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, but got {value!r}")

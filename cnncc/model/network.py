@@ -63,12 +63,12 @@ class Network:
 
     @cached_property
     def evaluation(self) -> Variant:
-        """The net as at inference, with the loss. Raises SpecError (E0601) without `train` block."""
+        """As `inference`, with the loss. Raises SpecError (E0601) without a `train` block."""
         return self._variant(loss=True)
 
     @cached_property
     def training(self) -> Variant:
-        """The net as in training, with the loss. Raises SpecError (E0601) without `train` block."""
+        """As in training, with the loss. Raises SpecError (E0601) without a `train` block."""
         return self._variant(train=True)
 
     @property

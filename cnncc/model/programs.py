@@ -10,17 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from cnncc.compiler import kernels
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.module import Module, Training
 from cnncc.graph.sources import Parameter
 from cnncc.graph.verify import verify
 from cnncc.model.network import Network, Variant
 from cnncc.ops.base import Op
+from cnncc.passes.check import check_memory, is_planned
 from cnncc.passes.differentiate import prune
-from cnncc.compiler import kernels
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
-from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, Store
+from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, Shape, Store
 from cnncc.train.metrics import Classification, classifications
 
 AnyRuntime = Runtime | InterpRuntime
@@ -147,9 +148,8 @@ class Programs:
         def make() -> Seeded:
             variant = self.network.training
             outputs = tuple(o for o in variant.graph.outputs if o[0] != "loss")
-            bare = prune(
-                replace(variant.graph, outputs=outputs), [new for _, new in variant.module.state_updates]
-            )
+            averages = [new for _, new in variant.module.state_updates]
+            bare = prune(replace(variant.graph, outputs=outputs), averages)
             graph = seeded_graph(bare, variant.module)
             trained = tuple(n for n in graph.gradients if isinstance(bare[n].op, Parameter))
             return Seeded(self._phased(graph, variant.module), graph, trained)
@@ -173,6 +173,27 @@ class Programs:
     def made(self) -> Mapping[str, AnyRuntime]:
         """The programs compiled so far, by name."""
         return {k: getattr(v, "runtime", v) for k, v in self._made.items()}
+
+    # --- memory ---
+
+    def bind(self, batch: int | None) -> None:
+        """Compile what the model is for, and plan its memory where batch and extents are known.
+
+        Raises SpecError: E0801 over the limit, E0501 when the text expects less memory.
+        """
+        main = self.step.runtime if self.train else self.inference
+        module = self.network.inference.module
+        claims = any(is_planned(e) for e in module.expectations)
+        fixed = not any(n.type.symbols for n in main.graph.of("input"))
+        if isinstance(main, Runtime) and fixed and (batch is not None or claims):
+            main.bind(Shape(batch or 1, ()))
+            check_memory(module, self.peak)
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the largest plan so far, with the parameters."""
+        bound = [r.peak for r in self.made.values() if isinstance(r, Runtime)]
+        return max(bound, default=0)
 
     # --- parameters ---
 

@@ -1,5 +1,5 @@
-"""What a model compiled for training can do beside inference: whole steps, forward and backward with
-gradients of the caller's, and the optimizer's step. Parameters, running statistics and the
+"""What a model compiled for training can do beside inference: whole steps, forward and backward
+with gradients of the caller's, and the optimizer's step. Parameters, running statistics and the
 optimizer's state live in the programs' store; this keeps the counts and what lies between calls.
 """
 
@@ -70,7 +70,8 @@ class Trainer:
         with self._lock:
             step = self.programs.step
             graph = step.graph.graph
-            inputs = {**samples.inputs, **samples.targets, **self._numbers(rate), **self._key(graph)}
+            inputs = {**samples.inputs, **samples.targets}
+            inputs |= {**self._numbers(rate), **self._key(graph)}
             with step.runtime.session(shape_of(graph, inputs)) as session:
                 outputs = session.run(FORWARD, inputs)
                 loss = float(outputs["loss"].reshape(-1)[0])

@@ -183,19 +183,18 @@ def broadcast(a: Array, t: TensorType, out: TensorType) -> Array:
     return a.reshape(shape)
 
 
-# --- registry
-# ----------------------------------------------------------------------------------------------------
+# --- registry ---
 
 OPERATORS: dict[str, type[Op]] = {}  # by the name that graph text uses
 LAYERS: dict[str, Layer] = {}  # by the name that the language uses
 
-O = TypeVar("O", bound=type[Op])
+AnyOp = TypeVar("AnyOp", bound=type[Op])
 
 
-def operator(name: str) -> Callable[[O], O]:
+def operator(name: str) -> Callable[[AnyOp], AnyOp]:
     """Register an operator under its graph name."""
 
-    def register(cls: O) -> O:
+    def register(cls: AnyOp) -> AnyOp:
         cls.name = name
         if name in OPERATORS:
             raise AssertionError(f"two operators named {name}")

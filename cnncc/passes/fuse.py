@@ -176,7 +176,8 @@ class _Fusion:
         if theirs.nodes[-1] is not producer:
             return apart(
                 "inner",
-                f"{producer.name} is computed inside the kernel of {theirs.nodes[-1].name} and stored",
+                f"{producer.name} is computed inside the kernel of {theirs.nodes[-1].name}, which "
+                "stores it",
             )
         refusal = self._refusal(producer, consumer, theirs, mine)
         if refusal:
@@ -224,7 +225,8 @@ class _Fusion:
         elif not theirs.heavy:
             return (
                 "cheap",
-                f"{producer.name} is pointwise, and {op.name} reads it with better locality from memory",
+                f"{producer.name} is pointwise, and {op.name} reads it with better locality from "
+                "memory",
             )
         if (
             theirs.heavy
@@ -235,7 +237,8 @@ class _Fusion:
         if self._cycle(theirs, mine):
             return (
                 "order",
-                f"another input of {consumer.name} depends on {producer.name} through other kernels",
+                f"another input of {consumer.name} depends on {producer.name} through other "
+                "kernels",
             )
         return None
 

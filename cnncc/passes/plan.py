@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnncc.passes.lower import Kernel
-
 
 @dataclass(frozen=True)
 class Life:
@@ -39,15 +37,16 @@ class Plan:
 
 
 def lives(
-    kernels: Sequence[Kernel], persistent: Collection[str], to_the_end: Collection[str]
+    kernels: Sequence[Sequence[str]], persistent: Collection[str], to_the_end: Collection[str]
 ) -> dict[str, Life]:
-    """The lives of all tensors of a run. `to_the_end`: results, which are read after the last
-    kernel.
+    """The lives of all tensors of a run.
+
+    `kernels`: the tensors of each kernel. `to_the_end`: results, which are read after the last.
     """
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    for number, kernel in enumerate(kernels):
-        for tensor in kernel.tensors:
+    for number, tensors in enumerate(kernels):
+        for tensor in tensors:
             if tensor in persistent:
                 continue
             first.setdefault(tensor, number)

@@ -148,7 +148,8 @@ def _updates(b: Builder, optimizer: Choice, found: Mapping[str, Node]) -> list[t
         if optimizer.name == "sgd":
             v = state("velocity")
             new, velocity = sgd(
-                b, w, gradient, v, rate=numbers["rate"], momentum=numbers["momentum"], decay=numbers["decay"],
+                b, w, gradient, v,
+                rate=numbers["rate"], momentum=numbers["momentum"], decay=numbers["decay"],
                 nesterov=bool(optimizer["nesterov"]),
             )  # fmt: skip
             updates += [(v.name, velocity.name), (w.name, new.name)]

@@ -20,15 +20,14 @@ from cnncc.errors import Diagnostic, Note, SpecError
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.sources import Constant, Input, Parameter
 from cnncc.passes.fuse import Fused
-from cnncc.targets.cpu.binding import NUMPY, Binding, bind
+from cnncc.targets.arrays import NUMPY, Array
+from cnncc.targets.cpu.binding import Binding, bind
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.program import PREPARE, Program, compile_program
-from cnncc.targets.cpu.store import Store
+from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
 from cnncc.targets.interp.program import run_interp
 from cnncc.tensor import DType, Poly, Symbol, TensorType, evaluate
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 BINDINGS = 8  # kept per runtime, the least recently used goes first
 ARENAS = 4  # callers of one binding that run at the same time; more wait
@@ -77,9 +76,8 @@ def shape_of(graph: Graph, inputs: Mapping[str, Array]) -> Shape:
                 raise ValueError(f"{node.name}: {name} is {n} here, but {symbols[name]} elsewhere")
         expected = node.type.concrete(symbols).dims(batch or 0)
         if expected != inputs[node.name].shape:
-            raise ValueError(
-                f"{node.name}: expected {node.type}, got an array of shape {inputs[node.name].shape}"
-            )
+            got = inputs[node.name].shape
+            raise ValueError(f"{node.name}: expected {node.type}, got an array of shape {got}")
     return Shape(1 if batch is None else batch, tuple(sorted(symbols.items())))
 
 
@@ -100,7 +98,7 @@ def check_extents(graph: Graph, shape: Shape) -> None:
     for condition in graph.conditions:
         n = evaluate(condition.extent, values)
         if n % condition.divisor:
-            text = f"{condition.text}: {condition.extent} is {n}, which {condition.divisor} does not divide"
+            text = f"{condition.text}: {condition.divisor} does not divide {condition.extent} = {n}"
             found.append(_extent_error(text, condition.origin.span, values))
     for node in graph.nodes:
         if any(not isinstance(e, int) or e < 1 for e in node.type.concrete(values).shape):
@@ -156,8 +154,21 @@ class Runtime:
         return self.program.entry_texts
 
     @property
+    def peak(self) -> int:
+        """Bytes of the largest plan bound so far, and of the parameters; 0 before the first."""
+        with self._lock:
+            plans = [binding.plan.size for binding in self._bindings.values()]
+        return max(plans) + self.store.bytes if plans else 0
+
+    @property
     def kernel_texts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(s.text for s in self.program.steps))
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the largest plan bound so far, parameters included."""
+        plans = [b.plan.size for b in self._bindings.values()]
+        return max(plans, default=0) + self.store.bytes
 
     def bind(self, shape: Shape) -> Binding:
         """The binding for a batch size and extents, made on first use. Raises SpecError (E08xx)."""

@@ -120,7 +120,6 @@ def as_callbacks(given: Iterable[Any]) -> list[Callback]:
             found.append(_Function(item))
         else:
             raise TypeError(
-                "a callback is a Callback or a function of epoch and metrics, "
-                f"but got {item!r}"
+                f"a callback is a Callback or a function of epoch and metrics, but got {item!r}"
             )
     return found

@@ -26,7 +26,9 @@ def test_values_of_net_arguments(text, value):
     assert type(found[1]) is type(value[1])
 
 
-@pytest.mark.parametrize("text", ["a", "=1", "a=", "a=b", "a=nan", "a=inf", "a b=1", "á=1", "a=1=2"])
+@pytest.mark.parametrize(
+    "text", ["a", "=1", "a=", "a=b", "a=nan", "a=inf", "a b=1", "á=1", "a=1=2"]
+)
 def test_words_that_are_no_net_arguments(text):
     with pytest.raises(argparse.ArgumentTypeError):
         net_argument(text)

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from cnncc import __version__
-from cnncc.cli import main, shell as shell_module, texts
+from cnncc.cli import main, texts
+from cnncc.cli import shell as shell_module
 from cnncc.cli.shell import make_parser
 from cnncc.errors import CODES, CompilerBug
 

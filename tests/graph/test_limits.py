@@ -93,7 +93,9 @@ def test_blocks_that_multiply() -> None:
 
 def test_blocks_that_use_themselves() -> None:
     assert code_of("block a(x) { return a(x) }\n" + net("z = a(x)")) == "E0123"
-    assert code_of("block a(x) { return relu(b(x)) } block b(x) { return a(x) }\n" + net("z = a(x)"))
+    assert code_of(
+        "block a(x) { return relu(b(x)) } block b(x) { return a(x) }\n" + net("z = a(x)")
+    )
     ends = "block a(x, n) { return if n == 0 then x else a(relu(x), n - 1) }\n"
     assert front(ends + net("z = a(x, 5)")).graph
     assert code_of(ends + net("z = a(x, 5000)")) == "E0123"
@@ -103,7 +105,9 @@ def test_deep_but_legal_nesting_stays_within_the_interpreter() -> None:
     expression = "x"
     for _ in range(50):
         expression = f"relu({expression})"
-    blocks = f"block inner(x) {{ return {expression} }}\nblock outer(x) {{ return inner(inner(x)) }}\n"
+    blocks = (
+        f"block inner(x) {{ return {expression} }}\nblock outer(x) {{ return inner(inner(x)) }}\n"
+    )
     assert len(front(blocks + net("z = outer(x)")).graph.nodes) == 102
 
 

@@ -58,7 +58,9 @@ def test_what_is_nothing_of_it_gets_a_hint(source: str, hint: str) -> None:
     assert any(hint in help for help in found.helps)
 
 
-@pytest.mark.parametrize("source", ["nothing.cnn", Path("nothing.cnn"), Path("nothing"), "a\0b.cnn"])
+@pytest.mark.parametrize(
+    "source", ["nothing.cnn", Path("nothing.cnn"), Path("nothing"), "a\0b.cnn"]
+)
 def test_files_that_do_not_exist(source: str | Path) -> None:
     with pytest.raises(SpecError, match=r"cannot read|no built-in"):
         front(source)

@@ -9,9 +9,7 @@ def names(body: str, blocks: str = "", train: bool = False) -> list[str]:
     graph = front(text, train=train).graph
     kinds = {"parameter": "%", "input": None}
     return [
-        f"{mark}{n.name}"
-        for n in graph.nodes
-        if (mark := kinds.get(n.op.name, "")) is not None
+        f"{mark}{n.name}" for n in graph.nodes if (mark := kinds.get(n.op.name, "")) is not None
     ]
 
 
@@ -19,7 +17,11 @@ def test_the_only_layer_with_parameters_has_the_name() -> None:
     assert names("output c = x -> conv(2, 3x3) -> tanh") == [
         "%c.weight", "%c.bias", "c", "c.tanh",
     ]  # fmt: skip
-    assert names("output c = x -> relu -> conv(2, 3x3, bias = none)") == ["c.relu", "%c.weight", "c"]
+    assert names("output c = x -> relu -> conv(2, 3x3, bias = none)") == [
+        "c.relu",
+        "%c.weight",
+        "c",
+    ]
 
 
 def test_without_parameters_the_last_layer_has_the_name() -> None:

@@ -81,9 +81,7 @@ def both_targets(
     apart: Sequence[frozenset[str]] = (),
 ) -> Twice:
     kernels = fuse(graph, enabled=fused, apart=apart, phases=dict(phases or {}))
-    cpu = Runtime(
-        kernels, store=Store(), phases=phases, dtype=dtype, lanes=lanes, threads=threads
-    )
+    cpu = Runtime(kernels, store=Store(), phases=phases, dtype=dtype, lanes=lanes, threads=threads)
     alone = fuse(graph, enabled=False, phases=dict(phases or {}))
     return Twice(graph, cpu, InterpRuntime(alone, store=DictStore(), phases=phases, dtype=dtype))
 

@@ -139,7 +139,9 @@ class Twin:
                 return F.batch_norm(x, m, v, w, b, eps=op.eps)
 
             return infer, (x, mean, variance, weight, bias)
-        averages: list[Any] = [n for n in self.graph.of("running_average") if statistics in n.inputs]
+        averages: list[Any] = [
+            n for n in self.graph.of("running_average") if statistics in n.inputs
+        ]
         states = {n.op.row: n.inputs[0] for n in averages}
         momentum = averages[0].op.momentum
 

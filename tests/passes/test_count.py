@@ -42,13 +42,17 @@ def test_lenet5_as_in_the_paper() -> None:
         "c1": (156, 122_304), "s2": (12, 5_880), "s4": (32, 2_000),
         "c5": (48_120, 48_120), "f6": (10_164, 10_164),
     }  # fmt: skip
-    found = {name: (layer(counts, name).params, layer(counts, name).connections) for name in expected}
+    found = {
+        name: (layer(counts, name).params, layer(counts, name).connections) for name in expected
+    }
     assert found == expected
     assert counts.units == 8_084
     assert counts.output_units == 10
 
 
-@pytest.mark.parametrize(("name", "size"), [("c1", 5), ("s2", 6), ("c3", 14), ("s4", 16), ("c5", 32)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("c1", 5), ("s2", 6), ("c3", 14), ("s4", 16), ("c5", 32)]
+)
 def test_receptive_fields_of_lenet5(name: str, size: int) -> None:
     field = layer(counts_of(LENET5), name).field
     assert [span.size for span in field] == [size, size]
@@ -64,7 +68,9 @@ def test_dilation_grows_fields_exponentially() -> None:
 
 
 def test_fields_start_before_the_input_where_it_is_padded() -> None:
-    counts = counts_of("net n { input x: f32[1, 9]\n output y = x -> conv(1, 5, stride = 2, pad = 2) }\n")
+    counts = counts_of(
+        "net n { input x: f32[1, 9]\n output y = x -> conv(1, 5, stride = 2, pad = 2) }\n"
+    )
     (span,) = layer(counts, "y").field
     assert (span.start, span.padding, span.jump, span.size) == (0.0, 2, 2, 5)
 
@@ -180,7 +186,9 @@ def test_shortcuts_do_not_add_depth() -> None:
 
 
 def test_counts_in_symbols() -> None:
-    counts = counts_of("net n { input x: f32[3, H, W]\n output y = x -> conv(8, 3x3, pad = same) }\n")
+    counts = counts_of(
+        "net n { input x: f32[3, H, W]\n output y = x -> conv(8, 3x3, pad = same) }\n"
+    )
     assert str(counts.macs) == "216 * H * W"
     assert str(counts.connections) == "224 * H * W"
 

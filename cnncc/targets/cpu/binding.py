@@ -14,6 +14,7 @@ from cnncc.graph.sources import Constant
 from cnncc.loops.ir import Nest
 from cnncc.loops.transform import parallel_loops
 from cnncc.passes.plan import Plan, plan
+from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.arena import ArenaPool, aligned_bytes
 from cnncc.targets.cpu.border import border_arguments
 from cnncc.targets.cpu.emit import ROWS_PER_TASK
@@ -23,14 +24,7 @@ from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step, Tensor
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.cpu.team import Team
-from cnncc.tensor import DType, TensorType, evaluate
-
-Array = np.ndarray  # type: ignore[type-arg]
-
-NUMPY = {
-    DType.F32: np.float32, DType.F64: np.float64, DType.U8: np.uint8, DType.U16: np.uint16, DType.I32: np.int32,
-    DType.I64: np.int64,
-}  # fmt: skip
+from cnncc.tensor import TensorType, evaluate
 
 CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cnncc.targets.cpu.layout import Placement
 
-_TEXT = '''"""Fills the border of a channels-last tensor: rows outside whole, in the other rows both ends."""
+_TEXT = '''"""Fills the border of a channels-last tensor: whole rows outside, else both ends."""
 
 from cnncc.targets.cpu.compiled import compiled
 

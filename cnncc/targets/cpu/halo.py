@@ -54,8 +54,10 @@ def borders(nest: Nest) -> dict[str, Border]:
             continue
         border = _border(nest, load, scope)
         known = found.get(load.buffer, border)
-        agree = border is not None and known is not None and known.fill == border.fill
-        found[load.buffer] = known.joined(border) if agree else None  # type: ignore[union-attr,arg-type]
+        if border is None or known is None or known.fill != border.fill:
+            found[load.buffer] = None
+        else:
+            found[load.buffer] = known.joined(border)
     return {buffer: b for buffer, b in found.items() if b is not None}
 
 

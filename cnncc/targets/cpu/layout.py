@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.schedule import block_lanes
 from cnncc.tensor import TensorType
 
@@ -51,7 +52,7 @@ class Placement:
             self.block_stride if what == "panel" else self.strides[int(what.removeprefix("step"))]
         )
 
-    def view(self, flat: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def view(self, flat: Array) -> Array:
         """The tensor in logical axes as a view of its memory (not for panels)."""
         item = flat.itemsize
         return np.lib.stride_tricks.as_strided(
@@ -62,7 +63,7 @@ class Placement:
         """The placement of some channels of this activation, as a tensor in the same memory."""
         return replace(self, type=t, dims=dims, start=self.start + first)
 
-    def pack(self, array: np.ndarray, flat: np.ndarray) -> None:  # type: ignore[type-arg]
+    def pack(self, array: Array, flat: Array) -> None:
         """Write a logical array; padding lanes become zero."""
         if not self.block:
             self.view(flat)[...] = array
@@ -72,7 +73,7 @@ class Placement:
             panel[...] = 0
             panel[..., : part.shape[-1]] = part
 
-    def unpack(self, flat: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def unpack(self, flat: Array) -> Array:
         """The logical array, a copy."""
         if not self.block:
             return self.view(flat).copy()
@@ -81,7 +82,7 @@ class Placement:
             np.moveaxis(whole[..., : self.dims[self.innermost]], -1, self.innermost)
         )
 
-    def _panels(self, flat: np.ndarray) -> list[tuple[int, np.ndarray]]:  # type: ignore[type-arg]
+    def _panels(self, flat: Array) -> list[tuple[int, Array]]:
         item = flat.itemsize
         others = [a for a in range(len(self.dims)) if a != self.innermost]
         shape = (*(self.dims[a] for a in others), self.block)

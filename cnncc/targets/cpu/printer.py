@@ -59,7 +59,8 @@ TILE_STATEMENTS = 8  # a loop body of so many is a register tile
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
 _CALLS = {
-    "fma": "fma", "sqrt": "sqrt", "abs": "absolute", "floor": "floor", "rint": "rint", "max": "maximum", "min": "minimum",
+    "fma": "fma", "sqrt": "sqrt", "abs": "absolute", "floor": "floor", "rint": "rint",
+    "max": "maximum", "min": "minimum",
     "copysign": "copysign", "scale2": "scale2", "exponent": "exponent", "mantissa": "mantissa",
 }  # fmt: skip
 
@@ -106,7 +107,8 @@ class Printer:
             case For(var, extent, _, inner):
                 yield f"{pad}for {var} in range({self.index(extent)}):"
                 if len(inner) >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
-                    yield f"{pad}    {self._word('keep_rolled')}()"  # unrolled, a tile no longer fits the registers
+                    # unrolled, a tile no longer fits the registers
+                    yield f"{pad}    {self._word('keep_rolled')}()"
                 yield from self._lines(inner, pad + "    ")
             case Guard(condition, inner):
                 yield f"{pad}if {self.condition(condition)}:"
@@ -124,26 +126,20 @@ class Printer:
                 assert_never(s)
 
     def _store(self, buffer: str, index: tuple[Index, ...], v: Value) -> str:
-        place, stride = self.address(buffer, index)
+        place, step = self.address(buffer, index)
         element = self.nest.buffer(buffer).dtype
-        wide = stride is not None
-        if self.lanes > 1 and not wide:
+        if self.lanes > 1 and step is None:
             raise NotInLanes(f"{buffer} is stored at one place by all lanes")
-        text = self._as(v, wide)
+        text = self._as(v, step is not None)
         if element is not self.dtype:
             text = self._call(f"to_{element.value}", text)
-        text = f"{self._word('store' if stride in (None, 1) else 'store_strided')}({buffer}, {place}, {text})"
-        if self.tail and wide:
-            word = self._word("store_tail" if stride == 1 else "store_strided_tail")
-            steps = "" if stride == 1 else f", {self.index(stride)}"  # type: ignore[arg-type]
-            return f"{word}({buffer}, {place}{steps}, {self._stored(v, element)}, {self.tail})"
-        if stride not in (None, 1):
-            return f"{self._word('store_strided')}({buffer}, {place}, {self.index(stride)}, {self._stored(v, element)})"  # type: ignore[arg-type]
-        return text
-
-    def _stored(self, v: Value, element: DType) -> str:
-        text = self._as(v, True)
-        return text if element is self.dtype else self._call(f"to_{element.value}", text)
+        tail = [self.tail] if self.tail and step is not None else []
+        word = "store_tail" if tail else "store"
+        if step is None or step == Int(1):
+            return self._call(word, buffer, place, text, *tail)
+        return self._call(
+            word.replace("store", "store_strided"), buffer, place, self.index(step), text, *tail
+        )
 
     # --- values ---
 
@@ -239,17 +235,14 @@ class Printer:
 
     def _load(self, buffer: str, index: tuple[Index, ...], outside: float | None) -> str:
         element = self.nest.buffer(buffer).dtype
-        place, stride = self.address(buffer, index)
-        if stride is None:
+        place, step = self.address(buffer, index)
+        if step is None:
             text = self._call("load1", buffer, place)
-        elif self.tail and not (stride == 1 and buffer in self.padded):
-            word = f"load_tail{self.lanes}" if stride == 1 else f"load_strided_tail{self.lanes}"
-            steps = [] if stride == 1 else [self.index(stride)]  # type: ignore[arg-type]
-            text = self._call(word, buffer, place, *steps, self.tail)
-        elif stride == 1:
-            text = self._call(f"load{self.lanes}", buffer, place)
         else:
-            text = self._call(f"load_strided{self.lanes}", buffer, place, self.index(stride))  # type: ignore[arg-type]
+            dense = step == Int(1)
+            tail = [self.tail] if self.tail and not (dense and buffer in self.padded) else []
+            word = f"load{'' if dense else '_strided'}{'_tail' if tail else ''}{self.lanes}"
+            text = self._call(word, buffer, place, *([] if dense else [self.index(step)]), *tail)
         if element is not self.dtype:
             text = self._call(f"to_{self.dtype.value}", text)
         if outside is None or buffer in self.haloed:
@@ -258,7 +251,7 @@ class Printer:
         if not conditions:
             return text
         other = self._literal(outside)
-        if stride is not None:
+        if step is not None:
             other = self._call(f"splat{self.lanes}", other)
         return f"({text} if {' and '.join(conditions)} else {other})"
 
@@ -274,17 +267,17 @@ class Printer:
 
     # --- indices ---
 
-    def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Index | int | None]:
+    def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Index | None]:
         """The element's place in the buffer, and the step between lanes (None: all lanes read the
         same element).
         """
         total: Index = Size(f"{buffer}_at")
-        step: Index | int | None = None
+        step: Index | None = None
         for axis, i in enumerate(index):
             fastest = axis == self.innermost[buffer]
             lane, rest = _split_lane(i)
             if lane:
-                step = lane if fastest else mul(lane, Size(f"{buffer}_step{axis}"))
+                step = Int(lane) if fastest else mul(lane, Size(f"{buffer}_step{axis}"))
             if fastest:
                 block, rest = _split_block(rest)
                 total = add(

@@ -130,10 +130,10 @@ class _Compiler:
         entries = {phase: load_module(text, kind="entry").run for phase, text in texts.items()}
         outside = [n for n, t in self.tensors.items() if t.space != "arena"]
         results = {f"out:{name}" for name, _ in self.graph.outputs}
-        touched = [_Touch(tuple(self._root(t) for t in s.tensors)) for s in steps]
+        touched = [tuple(self._root(t) for t in s.tensors) for s in steps]
         return Program(
             self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), entries, texts,
-            lives(touched, outside, results),  # type: ignore[arg-type]
+            lives(touched, outside, results),
             tuple(n.name for n in self.graph.of("input")),
             self.graph.outputs,
             dict(self.phases),
@@ -173,29 +173,27 @@ class _Compiler:
                         known.joined(new) if known and known.fill == new.fill else known or new
                     )
         slices = self.fused.slices
-        for name, part in slices.items():
-            mine, whole = wanted.get(name), wanted.get(part.whole)
+        for piece, part in slices.items():
+            mine, whole = wanted.get(piece), wanted.get(part.whole)
             if mine:  # the border of a part is that of the whole
-                wanted[part.whole] = (
-                    whole.joined(mine) if whole and whole.fill == mine.fill else whole or mine
-                )
+                agree = whole and whole.fill == mine.fill
+                wanted[part.whole] = whole.joined(mine) if whole and agree else whole or mine
         updated = {new: old for old, new in self.graph.updates}
         for _, kernel in kernels:
             for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
                 if name not in self.tensors and name not in slices:
-                    tensor = self._tensor(name, wanted.get(name), updated)
-                    if buffer.role == "out" and tensor.space != "outside":
-                        fastest = _fastest_axis(kernel.nest, buffer, tensor.innermost or 0)
-                        tensor = replace(tensor, innermost=fastest)
-                    self.tensors[name] = tensor
-        for name, part in slices.items():
+                    made = self._tensor(name, wanted.get(name), updated)
+                    if buffer.role == "out" and made.space != "outside":
+                        fastest = _fastest_axis(kernel.nest, buffer, made.innermost or 0)
+                        made = replace(made, innermost=fastest)
+                    self.tensors[name] = made
+        for piece, part in slices.items():
             if part.whole not in self.tensors:
                 self.tensors[part.whole] = self._tensor(part.whole, wanted.get(part.whole), updated)
-            whole_tensor = self.tensors[part.whole]
-            self.tensors[name] = replace(
-                whole_tensor,
-                name=name,
-                type=self.graph[name].type,
+            self.tensors[piece] = replace(
+                self.tensors[part.whole],
+                name=piece,
+                type=self.graph[piece].type,
                 slice_of=part.whole,
                 first_channel=part.start,
             )
@@ -312,11 +310,6 @@ class _Compiler:
 
 
 BORDER_INTEGERS = 10
-
-
-@dataclass(frozen=True)
-class _Touch:
-    tensors: tuple[str, ...]
 
 
 def _fastest_axis(nest: Nest, buffer: Buffer, usual: int) -> int:

@@ -10,7 +10,7 @@ units, 30 vectors are the most that stay in registers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cnncc.loops.ir import (
@@ -132,9 +132,9 @@ def _lane_variable(nest: Nest, loops: Mapping[str, Index], innermost: Mapping[st
     return found[-1] if found else ""
 
 
-def _row_order(variables: object) -> list[str]:
+def _row_order(variables: Iterable[str]) -> list[str]:
     """Samples, then space, then the rest: neighbouring rows share input."""
-    return sorted(variables, key=lambda v: (v != "i_n", not v.startswith("i_s"), v))  # type: ignore[call-overload,no-any-return]
+    return sorted(variables, key=lambda v: (v != "i_n", not v.startswith("i_s"), v))
 
 
 def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: list[str]) -> str:

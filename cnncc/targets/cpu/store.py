@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.arena import aligned_bytes
 from cnncc.targets.cpu.layout import Placement
-
-Array = np.ndarray  # type: ignore[type-arg]
 
 
 class Store:
@@ -36,8 +35,6 @@ class Store:
             if known != placement:
                 raise ValueError(f"{name} is laid out in two ways")
             return flat
-        from cnncc.targets.cpu.binding import NUMPY
-
         flat = aligned_bytes(max(placement.bytes, 64)).view(NUMPY[placement.type.dtype])
         self._blocks[name] = placement, flat
         if name in self._waiting:

@@ -12,9 +12,9 @@ from cnncc.graph.sources import Constant
 from cnncc.loops.elementary import expand
 from cnncc.loops.interp import interpret
 from cnncc.passes.fuse import Fused
+from cnncc.targets.arrays import Array
 from cnncc.tensor import DType, evaluate
 
-Array = np.ndarray  # type: ignore[type-arg]
 _NUMPY = {"u8": np.uint8, "u16": np.uint16, "i32": np.int32, "i64": np.int64}
 
 
@@ -22,7 +22,7 @@ def run_interp(
     fused: Fused,
     given: Mapping[str, Array],
     batch: int,
-    dtype: type[np.floating],
+    dtype: type[np.float32] | type[np.float64],
     symbols: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """All tensors of a run by node name, as logical arrays. `given` holds inputs and parameters."""
@@ -39,8 +39,8 @@ def run_interp(
         for name in kernel.writes:
             if name in fused.slices:
                 part = fused.slices[name]
-                channels = fused.graph[name].type.shape[0]
-                arrays[name] = arrays[part.whole][:, part.start : part.start + channels]  # type: ignore[operator]
+                channels = evaluate(fused.graph[name].type.shape[0], values)
+                arrays[name] = arrays[part.whole][:, part.start : part.start + channels]
                 continue
             t = fused.graph[name].type.concrete(values)
             arrays[name] = np.zeros(t.dims(batch), _NUMPY.get(t.dtype.value, dtype))

@@ -1,0 +1,50 @@
+"""The front door: a source of any kind to a model."""
+
+from __future__ import annotations
+
+import os
+
+from cnncc.model.model import Model
+from cnncc.model.network import Network
+
+
+def compile(
+    source: str | os.PathLike[str],
+    target: str = "cpu",
+    batch: int | None = None,
+    train: bool = False,
+    fuse: bool = True,
+    precision: str = "default",
+    num_threads: int | None = None,
+    max_memory: int | None = None,
+    seed: int = 0,
+    **net_arguments: bool | int | float,
+) -> Model:
+    """Compile a network.
+
+    `source` is a path (a Path, or a string that ends in `.cnn`, with `:net` for one of several
+    nets), the name of a built-in network, or a text of more than one line. `net_arguments` are the
+    net's parameters, such as `classes=100`.
+
+    `target`: `cpu`, or `interp`, which interprets the kernels slowly as they are defined. `batch`:
+    plan the memory for this batch size now rather than at the first call; other sizes still work.
+    `train`: compile a training step too, which needs a `train` block. `fuse=False`: one kernel per
+    operator, with the same results. `precision`: `default` or `exact`; both mean the same today,
+    because every algorithm in use is exact up to rounding. `num_threads`: at most this many
+    threads, by default the cores that the process may use; results do not depend on it.
+    `max_memory`: refuse plans over this many bytes, by default half of the machine's. `seed`, from
+    0 below 2^63: initial values, order of samples, dropout.
+
+    Raises SpecError with all mistakes of the text, ValueError and TypeError for other arguments.
+    """
+    return Model.of(
+        Network.read(source, net_arguments),
+        target=target,
+        batch=batch,
+        train=train,
+        fuse=fuse,
+        precision=precision,
+        num_threads=num_threads,
+        max_memory=max_memory,
+        seed=seed,
+    )
