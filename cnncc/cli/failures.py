@@ -17,7 +17,11 @@ from cnncc.errors import CompilerBug, Diagnostic, SpecError, printable, render, 
 DONE, MISTAKE, USAGE, BUG, INTERRUPTED, CLOSED = 0, 1, 2, 3, 130, 141
 """Exit codes; the last two are what a shell gives for SIGINT and SIGPIPE."""
 
-REPORT = "Please report it with the command and the spec; see SECURITY.md if it is a danger."
+REPORT = "This is a fault of cnncc, not of your files. Please report it with the command and the spec."
+
+
+class UsageError(Exception):
+    """Options that do not go together; what argparse cannot see by itself."""
 
 
 def guarded(action: Callable[[], int], *, as_json: bool = False) -> int:
@@ -30,6 +34,9 @@ def guarded(action: Callable[[], int], *, as_json: bool = False) -> int:
     except SpecError as error:
         show(error.diagnostics, as_json=as_json)
         return MISTAKE
+    except UsageError as error:
+        _say(f"cnncc: error: {error}")
+        return USAGE
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED

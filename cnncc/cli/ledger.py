@@ -67,7 +67,7 @@ def _explanation(code: str) -> str:
 
 def ledger_lines(fused: Fused, *, only_fused: bool = False) -> list[str]:
     """The ledger as lines: a summary, then for every kernel its nodes and the edges into them."""
-    verdicts = _by_kernel(fused)
+    verdicts, in_place = _by_kernel(fused)
     joined = [v for v in fused.ledger if v.fused]
     saved = sum(v.bytes_saved for v in joined if isinstance(v.bytes_saved, int))
     operators = sum(len(k.nodes) for k in fused.kernels)
@@ -82,16 +82,23 @@ def ledger_lines(fused: Fused, *, only_fused: bool = False) -> list[str]:
         if only_fused and not shown:
             continue
         lines += ["", f"kernel {number}: {_title(kernel)}", *_edges(shown)]
+    for name, edges in in_place.items():
+        lines += ["", f"no kernel: {printable(name)} ({fused.graph[name].op.name})", *_edges(edges)]
     return lines
 
 
-def _by_kernel(fused: Fused) -> list[list[Verdict]]:
-    """The verdicts on the edges into each kernel's nodes, in the order of the kernels."""
+def _by_kernel(fused: Fused) -> tuple[list[list[Verdict]], dict[str, list[Verdict]]]:
+    """The verdicts on the edges into each kernel's nodes, in the order of the kernels, and those
+    into nodes without a kernel, whose inputs are written where they belong."""
     home = {node.name: i for i, k in enumerate(fused.kernels) for node in k.nodes}
     found: list[list[Verdict]] = [[] for _ in fused.kernels]
+    in_place: dict[str, list[Verdict]] = {}
     for verdict in fused.ledger:
-        found[home[verdict.consumer]].append(verdict)
-    return found
+        if verdict.consumer in home:
+            found[home[verdict.consumer]].append(verdict)
+        else:
+            in_place.setdefault(verdict.consumer, []).append(verdict)
+    return found, in_place
 
 
 def _title(kernel: Kernel) -> str:
@@ -121,7 +128,9 @@ def _amount(size: Extent) -> str:
 
 
 def as_json(fused: Fused) -> dict[str, Any]:
-    """The ledger as JSON-ready values: kernels with their nodes, and every edge with its kernel."""
+    """The ledger as JSON-ready values: kernels with their nodes, and every edge with the number of
+    its kernel, null for a node that needs none."""
+    home = {node.name: i for i, k in enumerate(fused.kernels) for node in k.nodes}
     return {
         "name": fused.graph.name,
         "operators": sum(len(k.nodes) for k in fused.kernels),
@@ -136,7 +145,7 @@ def as_json(fused: Fused) -> dict[str, Any]:
         ],
         "edges": [
             {
-                "kernel": number,
+                "kernel": home.get(v.consumer),
                 "producer": v.producer,
                 "consumer": v.consumer,
                 "fused": v.fused,
@@ -146,7 +155,6 @@ def as_json(fused: Fused) -> dict[str, Any]:
                 if isinstance(v.bytes_saved, int)
                 else str(v.bytes_saved),
             }
-            for number, verdicts in enumerate(_by_kernel(fused))
-            for v in verdicts
+            for v in fused.ledger
         ],
     }

@@ -42,12 +42,12 @@ def remark(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def print_json(value: Any) -> None:
-    """Print JSON-ready values: one line when piped, indented on a terminal.
+def print_json(value: Any, *, one_line: bool = False) -> None:
+    """Print JSON-ready values: on one line when piped, else indented unless `one_line`.
 
     NaN and infinities, which JSON lacks, become null.
     """
-    indent = 2 if is_terminal(sys.stdout) else None
+    indent = 2 if is_terminal(sys.stdout) and not one_line else None
     print(json.dumps(_finite(value), indent=indent, allow_nan=False))
 
 

@@ -69,7 +69,9 @@ class Request:
     @cached_property
     def _fused(self) -> Fused:
         phases = self.step.phases if self.step else None
-        return compiler.kernels(self.graph, self.checked.module, fuse=self.fuse, phases=phases)
+        return compiler.kernels(
+            self.graph, self.checked.module, fuse=self.fuse, phases=phases
+        )
 
     @cached_property
     def runtime(self) -> Runtime:

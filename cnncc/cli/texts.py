@@ -112,8 +112,7 @@ def fmt(options: argparse.Namespace) -> int:
     changed = 0
     found: list[Diagnostic] = []
     for name in options.files:
-        path = Path(name)
-        files = _cnn_files(path) if name != STDIN and path.is_dir() else [path]
+        files = _cnn_files(Path(name)) if os.path.isdir(name) else [Path(name)]
         for file in files:
             shown = "<stdin>" if name == STDIN else display(str(file))
             try:

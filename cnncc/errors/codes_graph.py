@@ -201,8 +201,8 @@ NAMES: dict[str, Explanation] = {
         "the arguments of a net",
         "Parameters of a net without a default must be given when it is compiled, and no others "
         "can be.",
-        "cnncc check net.cnn --set klasses=5",
-        "cnncc check net.cnn --set classes=5",
+        "cnncc check net.cnn --arg klasses=5",
+        "cnncc check net.cnn --arg classes=5",
     ),
     "E0315": _entry(
         "a decision that needs a symbolic extent",

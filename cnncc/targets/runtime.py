@@ -164,12 +164,6 @@ class Runtime:
     def kernel_texts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(s.text for s in self.program.steps))
 
-    @property
-    def peak(self) -> int:
-        """Bytes of the largest plan bound so far, parameters included."""
-        plans = [b.plan.size for b in self._bindings.values()]
-        return max(plans, default=0) + self.store.bytes
-
     def bind(self, shape: Shape) -> Binding:
         """The binding for a batch size and extents, made on first use. Raises SpecError (E08xx)."""
         with self._lock:
@@ -240,6 +234,8 @@ class _CpuSession:
                 p = binding.placements[f"out:{public}"]
                 results[public] = outside[f"out:{public}"] = np.empty(p.dims, NUMPY[p.type.dtype])
         binding.run(phase, outside, Team.shared(self.runtime.threads), self.arena)
+        if program.graph.updates:
+            self.runtime.store.version += 1  # what other programs have prepared is stale
         return results
 
 

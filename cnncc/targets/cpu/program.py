@@ -24,7 +24,7 @@ from cnncc.targets.cpu.emit import Emitted, Memory, emit
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.layout import innermost_axis
-from cnncc.targets.cpu.schedule import Schedule, block_lanes
+from cnncc.targets.cpu.schedule import Schedule, block_lanes, strided_parameters
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType, TensorType
 
@@ -112,12 +112,14 @@ class _Compiler:
             lanes,
             phases,
         )
+        self.training = any(phase > 0 for phase in phases.values())
         self.tensors: dict[str, Tensor] = {}
         self.bordered: set[str] = set()
 
     def program(self) -> Program:
         kernels = self._with_copies()
         self._declare(kernels)
+        kernels = self._relaid(kernels)
         steps: list[Step] = []
         for phase, kernel in kernels:
             steps += self._steps(phase, kernel)
@@ -197,6 +199,35 @@ class _Compiler:
                 slice_of=part.whole,
                 first_channel=part.start,
             )
+
+    def _relaid(self, kernels: Sequence[tuple[int, Kernel]]) -> list[tuple[int, Kernel]]:
+        """Copies of parameters along other axes, in front of the kernels whose lanes run there.
+
+        The input gradient of a convolution has its lanes on the input channels, and would
+        gather each vector of weights from as many places.
+        """
+        result: list[tuple[int, Kernel]] = []
+        for phase, kernel in kernels:
+            inner = {
+                b.name: self.tensors[t].innermost or 0
+                for b, t in zip(kernel.nest.buffers, kernel.tensors, strict=True)
+            }
+            tensors = list(kernel.tensors)
+            for number, axis in strided_parameters(kernel.nest, inner, self.lanes):
+                source = self.tensors[tensors[number]]
+                name = f"{source.name}@{axis}"
+                if name not in self.tensors:
+                    space = "store" if phase == PREPARE or self._fixed(source) else "arena"
+                    self.tensors[name] = Tensor(name, source.type, space, axis)
+                    first = PREPARE if space == "store" else phase
+                    result.append((first, _copy(source.name, name, source.type)))
+                tensors[number] = name
+            result.append((phase, replace(kernel, tensors=tuple(tensors))))
+        return result
+
+    def _fixed(self, tensor: Tensor) -> bool:
+        """Whether a tensor changes only when parameters are set: it may be relaid once for all."""
+        return tensor.space == "store" and not self.graph.updates and not self.training
 
     def _root(self, name: str) -> str:
         """The tensor whose memory it is."""

@@ -101,6 +101,31 @@ def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
     )  # fmt: skip
 
 
+def strided_parameters(
+    nest: Nest, innermost: Mapping[str, int], lanes: int
+) -> list[tuple[int, int]]:
+    """Unbatched inputs with several axes that a reduction reads along another axis than their own
+    fastest: (number of the buffer, the axis of the lanes).
+    """
+    loops, body = parallel_loops(nest)
+    if not any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body)):
+        return []
+    lane = Var(choose(nest, innermost, lanes).vector)
+    found: dict[int, int] = {}
+    for v in values(body):
+        if not isinstance(v, Load):
+            continue
+        number = next(i for i, b in enumerate(nest.buffers) if b.name == v.buffer)
+        buffer = nest.buffers[number]
+        batched = bool(buffer.extents) and buffer.extents[0] == Size("n")
+        if batched or len(buffer.extents) < 2 or buffer.role != "in":
+            continue
+        axes = [a for a, i in enumerate(v.index) if lane in set(subindices(i))]
+        if axes and axes[0] != innermost[v.buffer]:
+            found[number] = axes[0]
+    return sorted(found.items())
+
+
 def _divisors(nest: Nest, vector: str) -> list[int]:
     """The sizes by which the lane variable is divided: channels per group."""
     found = [i.b for i in indices(nest.body) if isinstance(i, (Div, Mod)) and i.a == Var(vector)]
