@@ -3,6 +3,7 @@ to write whole or not at all."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnncc.io.files import CODE, FORMAT, LIMIT, SIZES, UNKNOWN, WRITE, check_limit, open_bytes, refuse
+from cnncc.io.files import CODE, FORMAT, SIZES, UNKNOWN, WRITE, check_limit, open_bytes, refuse
 from cnncc.io.npz import MAX_BYTES, npz_names, read_npz
 from cnncc.io.replace import replace_file
-
-__all__ = ["LIMIT", "Arrays", "read_arrays", "writable", "write_arrays"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -82,10 +81,11 @@ def _from_npy(path: Path) -> NDArray[Any]:
 
 def writable(path: Path) -> None:
     """Make sure now that a file can be written later. Raises DataError (E0710)."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise refuse(WRITE, f"cannot write {path}: it is a folder")
-    if not path.parent.is_dir():
-        raise refuse(WRITE, f"cannot write {path}: there is no folder {path.parent}")
+    folder = next(f for f in path.absolute().parents if os.path.exists(f))
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise refuse(WRITE, f"cannot write {path}: {folder} is no folder that may be written to")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -100,10 +100,6 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 np.save(stream, only, allow_pickle=False)
 
     def check(new: Path) -> None:
-        with np.errstate(all="ignore"):
-            np.load(new, allow_pickle=False)
+        np.load(new, allow_pickle=False)
 
-    try:
-        replace_file(path, write, check)
-    except OSError as error:
-        raise refuse(WRITE, f"cannot write {path}: {error.strerror or error}") from None
+    replace_file(path, write, check)

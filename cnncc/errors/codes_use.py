@@ -167,15 +167,15 @@ FILES: dict[str, Explanation] = {
     "E0707": Explanation(
         "weights do not belong to this network",
         "Names, shapes and element types of the arrays in a file must be those of the network.",
-        "cnncc run vgg16 image.npy --weights vgg19.safetensors",
-        "cnncc run vgg19 image.npy --weights vgg19.safetensors",
+        "cnncc run vgg16 --input image.npy --weights vgg19.safetensors",
+        "cnncc run vgg19 --input image.npy --weights vgg19.safetensors",
     ),
     "E0708": Explanation(
         "a checkpoint is damaged or foreign",
         "A checkpoint carries a checksum and the identity of its network. The previous one is kept "
         "beside it.",
-        "cnncc train net.cnn --resume truncated.checkpoint",
-        "cnncc train net.cnn --resume previous.checkpoint",
+        "cnncc train net.cnn --data images.npz --resume truncated.ckpt",
+        "cnncc train net.cnn --data images.npz --resume previous.ckpt",
     ),
     "E0709": Explanation(
         "an optional package is missing",
@@ -186,8 +186,8 @@ FILES: dict[str, Explanation] = {
     "E0710": Explanation(
         "a file cannot be written",
         "The folder exists, can be written to, and has room.",
-        "cnncc train net.cnn --out /read/only/place",
-        "cnncc train net.cnn --out results",
+        "cnncc train net.cnn --data images.npz --save /read/only/w.safetensors",
+        "cnncc train net.cnn --data images.npz --save w.safetensors",
     ),
 }
 
@@ -196,8 +196,8 @@ BINDING: dict[str, Explanation] = {
         "the plan needs more memory than the limit",
         "All memory of a network is planned before the first byte is taken. The limit is half of "
         "the machine's, or what `--max-memory` says. A smaller batch needs less.",
-        "cnncc run vgg19 images.npy --max-memory 100M",
-        "cnncc run vgg19 images.npy --max-memory 4G",
+        "cnncc eval vgg19 --weights w.safetensors --data images --max-memory 100M",
+        "cnncc eval vgg19 --weights w.safetensors --data images --max-memory 4G",
     ),
     "E0802": Explanation(
         "an array does not fit the network",

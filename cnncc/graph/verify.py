@@ -12,17 +12,18 @@ def verify(graph: Graph, stage: str = "elaborate") -> TypedGraph:
     """The same graph as a TypedGraph; `stage` is what made it.
 
     The rules: names are unique and not empty; a node reads only nodes before it; every operator's
-    shape rule, run again, gives the node's type and every known extent is at least 1; outputs exist
-    and have different public names; an update gives a parameter, once, a value of its type;
-    conditions divide by at least 1. Raises CompilerBug with the stage, the node and the rule.
+    shape rule, run again, gives the node's type and every known extent is at least 1; there is an
+    output or an update; outputs exist and have different public names; an update gives a parameter,
+    once, a value of its type; conditions divide by at least 1. Raises CompilerBug with the stage,
+    the node and the rule.
     """
     known: dict[str, Node] = {}
     for node in graph.nodes:
         _check_node(node, known, stage)
         known[node.name] = node
     public: set[str] = set()
-    if not graph.outputs:
-        raise CompilerBug(stage, graph.name, "a graph has at least one output")
+    if not graph.outputs and not graph.updates:
+        raise CompilerBug(stage, graph.name, "a graph has at least one output or update")
     for name, result in graph.outputs:
         if result not in known:
             raise CompilerBug(stage, result, f"the output {name} is a node of the graph")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnncc.model.arrays import Slot
+from cnncc.model.arrays import Slot, as_input
 from cnncc.train.data import Dataset
 
 PathLike = str | os.PathLike[str]
@@ -29,7 +29,44 @@ def pair(x: Any, y: Any = None) -> tuple[Any, Any]:
     return x, y
 
 
+def named_inputs(
+    net: str, slots: tuple[Slot, ...], arrays: tuple[Any, ...], named: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """The inputs of a call, given by position and by name, checked. Raises as `Model.__call__`."""
+    names = [slot.name for slot in slots]
+    given = {**dict(zip(names, arrays, strict=False)), **named}
+    doubled = [n for n in names[: len(arrays)] if n in named]
+    if len(arrays) > len(names) or doubled or given.keys() != set(names):
+        got = ", ".join([f"{len(arrays)} by position", *named])
+        raise TypeError(
+            f"{net} takes {counted(len(names), 'input')} ({', '.join(names)}), but got {got}"
+        )
+    found = {slot.name: as_input(given[slot.name], slot) for slot in slots}
+    sample_count(found)
+    return found
+
+
+def by_output(grad: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
+    """Gradients by the names of outputs, from a dict, a tuple, or one array for one output."""
+    if isinstance(grad, Mapping):
+        unknown = [name for name in grad if name not in outputs]
+        if unknown:
+            raise TypeError(
+                f"there is no output {unknown[0]!r}; the outputs are {', '.join(outputs)}"
+            )
+        return dict(grad)
+    if isinstance(grad, tuple) and len(grad) == len(outputs):
+        return dict(zip(outputs, grad, strict=True))
+    if isinstance(grad, tuple) or len(outputs) != 1:
+        raise TypeError(
+            f"backward needs {counted(len(outputs), 'gradient')}, of {', '.join(outputs)}: "
+            "as a tuple, or as a dict by name"
+        )
+    return {outputs[0]: grad}
+
+
 def aligned(y: Any, targets: tuple[Slot, ...]) -> dict[str, Any]:
+    """Targets by name, from a dict, a tuple, or one array for one target."""
     names = [slot.name for slot in targets]
     given = dict(y) if isinstance(y, Mapping) else None
     if given is None:
@@ -55,6 +92,7 @@ def sample_count(arrays: Mapping[str, NDArray[Any]]) -> int:
 
 
 def paths(log: PathLike | Iterable[PathLike] | None) -> tuple[Path, ...]:
+    """The paths of logs, from one, several or none."""
     if log is None:
         return ()
     return (Path(log),) if isinstance(log, str | os.PathLike) else tuple(Path(p) for p in log)

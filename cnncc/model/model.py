@@ -5,7 +5,7 @@ ONNX: batch, channels, spatial extents.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnncc.graph.module import Module
+from cnncc.graph.sources import Parameter
 from cnncc.io.files import CHECKPOINT, refuse
 from cnncc.io.layout import TensorInfo
 from cnncc.io.safetensors import check_state, inspect_state, load_state, save_state
 from cnncc.model import show
 from cnncc.model.arguments import (
     aligned,
-    counted,
+    by_output,
     is_whole,
     learning_rate,
+    named_inputs,
     one_of,
     pair,
     paths,
@@ -166,7 +168,7 @@ class Model:
         came before.
         """
         trainer = self._training("backward")
-        return trainer.backward(self._by_output(grad), inputs)
+        return trainer.backward(by_output(grad, self._outputs), inputs)
 
     @property
     def gradients(self) -> dict[str, NDArray[np.float32]]:
@@ -268,6 +270,12 @@ class Model:
         read = self._programs.store.read
         return {n.name: np.array(read(n.name)) for n in self._programs.parameters}
 
+    def named_parameters(self) -> Iterator[tuple[str, Array]]:
+        """Names and copies of the parameters without running statistics, in the text's order."""
+        for node in self._programs.parameters:
+            if isinstance(node.op, Parameter) and node.op.kind != "state":
+                yield node.name, np.array(self._programs.store.read(node.name))
+
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Set parameters from arrays by name; float64 and float16 become float32.
 
@@ -352,27 +360,20 @@ class Model:
     # --- arrays ---
 
     def _named(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Array]:
-        names = [slot.name for slot in self._inputs]
-        given = dict(zip(names, arrays, strict=False)) | named
-        doubled = [n for n in names[: len(arrays)] if n in named]
-        if len(arrays) > len(names) or doubled or given.keys() != set(names):
-            got = ", ".join([f"{len(arrays)} by position", *named])
-            raise TypeError(
-                f"{self._module.name} takes {counted(len(names), 'input')} "
-                f"({', '.join(names)}), but got {got}"
-            )
-        found = {slot.name: as_input(given[slot.name], slot) for slot in self._inputs}
-        sample_count(found)
-        return found
+        return named_inputs(self._module.name, self._inputs, arrays, named)
 
     def _samples(self, x: Any, y: Any) -> Samples:
         """Inputs and targets, checked. Raises as a call."""
         if y is None:
             raise TypeError("training data are inputs with targets: a Dataset, or x and y")
         targets = target_slots(self._programs)
-        inputs = self._named(x, {}) if isinstance(x, tuple) else None
-        if inputs is None:
-            inputs = self._named((), x) if isinstance(x, Mapping) else self._named((x,), {})
+        match x:
+            case tuple():
+                inputs = self._named(x, {})
+            case Mapping():
+                inputs = self._named((), x)
+            case _:
+                inputs = self._named((x,), {})
         given = aligned(y, targets)
         found = {slot.name: as_input(given[slot.name], slot) for slot in targets}
         sample_count({**inputs, **found})
@@ -381,23 +382,6 @@ class Model:
     def _packed(self, outputs: Mapping[str, Array]) -> Results:
         found = {name: outputs[name] for name in self._outputs}
         return next(iter(found.values())) if len(found) == 1 else found
-
-    def _by_output(self, grad: Any) -> dict[str, Any]:
-        if isinstance(grad, Mapping):
-            unknown = [name for name in grad if name not in self._outputs]
-            if unknown:
-                raise TypeError(
-                    f"there is no output {unknown[0]!r}; the outputs are {', '.join(self._outputs)}"
-                )
-            return dict(grad)
-        if isinstance(grad, tuple) and len(grad) == len(self._outputs):
-            return dict(zip(self._outputs, grad, strict=True))
-        if isinstance(grad, tuple) or len(self._outputs) != 1:
-            raise TypeError(
-                f"backward needs {counted(len(self._outputs), 'gradient')}, "
-                f"of {', '.join(self._outputs)}: as a tuple, or as a dict by name"
-            )
-        return {self._outputs[0]: grad}
 
     @property
     def _module(self) -> Module:

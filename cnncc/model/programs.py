@@ -112,8 +112,9 @@ class Programs:
             found = classifications(variant.graph)
             loss = dict(variant.graph.outputs)["loss"]
             outputs = (("loss", loss), *((c.output, c.scores) for c in found))
-            graph = prune(replace(variant.graph, outputs=outputs))
-            return Evaluation(self._runtime(replace(variant, graph=graph), self._copies), found)
+            graph = verify(prune(replace(variant.graph, outputs=outputs)), "evaluation")
+            module = replace(variant.module, requirements=())
+            return Evaluation(self._runtime(Variant(graph, module), self._copies), found)
 
         return self._current(self._once("evaluation", make))
 
@@ -164,23 +165,26 @@ class Programs:
             graph = update_graph(
                 self.network.training.graph, self.seeded.trained, self.training.optimizer
             )
-            variant = Variant(verify(graph), self.network.training.module)
-            return self._runtime(variant, self.store)
+            return self._phased(StepGraph(graph, {}, {}, {}), self.network.training.module)
 
         return self._once("update", make)
 
     @property
     def made(self) -> Mapping[str, AnyRuntime]:
         """The programs compiled so far, by name."""
-        return {k: getattr(v, "runtime", v) for k, v in self._made.items()}
+        return {k: getattr(v, "runtime", v) for k, v in list(self._made.items())}
 
     # --- memory ---
 
     def bind(self, batch: int | None) -> None:
         """Compile what the model is for, and plan its memory where batch and extents are known.
 
-        Raises SpecError: E0801 over the limit, E0501 when the text expects less memory.
+        Raises SpecError: E0503 for a required fusion that inference does not have, E0801 over the
+        limit, E0501 when the text expects less memory.
         """
+        if self.train and self.network.inference.module.requirements:
+            variant = self.network.inference
+            self.fused(variant.graph, variant.module, self.options.fuse, None)
         main = self.step.runtime if self.train else self.inference
         module = self.network.inference.module
         claims = any(is_planned(e) for e in module.expectations)
@@ -236,7 +240,8 @@ class Programs:
         return program
 
     def _phased(self, graph: StepGraph, module: Module) -> AnyRuntime:
-        variant = Variant(verify(graph.graph), module)
+        # what the text requires of kernels, it requires of inference
+        variant = Variant(verify(graph.graph, "differentiate"), replace(module, requirements=()))
         return self._runtime(variant, self.store, phases=dict(graph.phases))
 
     def _runtime(

@@ -90,7 +90,7 @@ def _lone_symbol(extent: int | Poly) -> str | None:
 
 
 def check_extents(graph: Graph, shape: Shape) -> None:
-    """Rerun what was promised for symbolic extents. Raises SpecError (E0802)."""
+    """Rerun what was promised for symbolic extents. Raises SpecError (E0804)."""
     values = dict(shape.symbols)
     if not values:
         return
@@ -111,7 +111,7 @@ def check_extents(graph: Graph, shape: Shape) -> None:
 def _extent_error(text: str, span: Any, values: Mapping[str, int]) -> Diagnostic:
     given = ", ".join(f"{k} = {v}" for k, v in values.items())
     return Diagnostic(
-        "E0802",
+        "E0804",
         text,
         span,
         notes=(Note(f"the data have {given}"),),

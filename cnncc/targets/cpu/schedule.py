@@ -74,8 +74,10 @@ def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
     vector = "" if inner else _lane_variable(nest, loops, innermost)
-    lanes = lanes if vector else 1
     reduces = any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body))
+    if vector and not reduces:
+        vector = _longer_variable(nest, loops, vector, innermost, lanes)
+    lanes = lanes if vector else 1
     extent = _value(loops[vector], nest) if vector else 1
     block = block_lanes(extent, lanes) if lanes > 1 else 1
     for group in _divisors(nest, vector):
@@ -155,6 +157,25 @@ def _lane_variable(nest: Nest, loops: Mapping[str, Index], innermost: Mapping[st
     index = stores[-1].index[innermost[stores[-1].buffer]]
     found = [i.name for i in subindices(index) if isinstance(i, Var) and i.name in loops]
     return found[-1] if found else ""
+
+
+def _longer_variable(
+    nest: Nest, loops: Mapping[str, Index], vector: str, innermost: Mapping[str, int], lanes: int
+) -> str:
+    """Few channels leave most lanes empty: then the lanes follow an input that has another fastest
+    axis (an image on its way into channels-last memory), and the stores take strides.
+    """
+    few = _value(loops[vector], nest)
+    if not isinstance(few, int) or few > lanes // 4:
+        return vector
+    for v in values(nest.body):
+        if isinstance(v, Load) and v.index:
+            other = v.index[innermost[v.buffer]]
+            if isinstance(other, Var) and other.name in loops and other.name != vector:
+                extent = _value(loops[other.name], nest)
+                if isinstance(extent, int) and extent >= lanes:
+                    return other.name
+    return vector
 
 
 def _row_order(variables: Iterable[str]) -> list[str]:
