@@ -65,17 +65,17 @@ def _from_npy(path: Path) -> NDArray[Any]:
     try:
         # Mapping compares the header with the file's size before any memory is taken.
         mapped = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
+    except Exception as error:  # NumPy lets through whatever Python's tokenizer says of a header
         if "object" in str(error).lower():
             raise refuse(
                 CODE, f"{path} holds Python objects; reading them could run any code"
             ) from None
         raise refuse(SIZES, f"{path} is damaged: {error}", "write it again") from None
-    except (OSError, EOFError, SyntaxError, OverflowError) as error:
-        raise refuse(FORMAT, f"{path} is damaged: {error}", "write it again") from None
     if mapped.dtype.kind not in _KINDS:
         raise refuse(FORMAT, f"{path} holds {mapped.dtype}; inputs are numbers")
     check_limit(mapped.nbytes, MAX_BYTES, str(path))
+    if mapped.ndim == 0:
+        raise refuse(SIZES, f"{path} holds one number; inputs are (samples, channels, *extents)")
     return np.array(mapped)
 
 

@@ -11,9 +11,10 @@ from typing import Any, assert_never
 from cnncc.errors import Span, did_you_mean
 from cnncc.graph import limits
 from cnncc.graph.calls import Binder, Given, evaluated
+from cnncc.graph.convert import convert, describe
 from cnncc.graph.imports import Unit
 from cnncc.graph.ir import Node
-from cnncc.graph.layer import ArgumentError, Weights, Word, convert, describe
+from cnncc.graph.layer import ArgumentError, Weights, Word
 from cnncc.graph.module import Expectation, Requirement
 from cnncc.graph.queries import QUERIES, Query
 from cnncc.graph.session import Session

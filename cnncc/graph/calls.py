@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
 from cnncc.errors import Span, did_you_mean
+from cnncc.graph.convert import convert, describe
 from cnncc.graph.faults import Faults
 from cnncc.graph.ir import Node
 from cnncc.graph.layer import (
@@ -19,8 +20,6 @@ from cnncc.graph.layer import (
     Pad,
     Weights,
     Word,
-    convert,
-    describe,
 )
 from cnncc.graph.values import Value, contains_tensor, is_poisoned, kind, show
 from cnncc.syntax import tree as t

@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from cnncc.errors import Note, Span
 from cnncc.graph import limits
+from cnncc.graph.convert import INITS
 from cnncc.graph.faults import Faults
 from cnncc.graph.ir import Condition, Node, Origin, ShapeError
-from cnncc.graph.layer import INITS, ArgumentError, Init, Layer, LayerBuilder
+from cnncc.graph.layer import ArgumentError, Init, Layer, LayerBuilder
 from cnncc.graph.limits import BoundedBuilder
 from cnncc.graph.naming import Group, Member, Naming
 from cnncc.graph.sources import RANDOM_KEY, Kind, Parameter

@@ -112,7 +112,7 @@ def test_training_tells_a_person_what_it_did(shell, folder):
 def test_net_arguments_reach_training(shell, folder):
     words = ["train", "dots.cnn", "--data", "dots.npz", "--arg", "classes=7"]
     assert shell(*words, "--save", "w.safetensors").code == 0
-    assert cnncc.io.load_state(folder / "w.safetensors")[0]["y.bias"].shape == (7,)
+    assert cnncc.io.load_state(folder / "w.safetensors")[0]["y.dense.bias"].shape == (7,)
 
 
 @pytest.mark.parametrize(

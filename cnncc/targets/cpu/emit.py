@@ -31,7 +31,8 @@ from cnncc.loops.ir import (
     statements,
 )
 from cnncc.loops.transform import jam, lift, parallel_loops
-from cnncc.targets.cpu.printer import BLOCK, LANE, NotInLanes, Printer
+from cnncc.targets.cpu.lane import BLOCK, LANE, NotInLanes
+from cnncc.targets.cpu.printer import Printer
 from cnncc.targets.cpu.schedule import Schedule, choose
 from cnncc.tensor import DType
 

@@ -50,10 +50,16 @@ from cnncc.loops.ir import (
     subvalues,
 )
 from cnncc.loops.walk import value_indices
+from cnncc.targets.cpu.lane import (
+    LANE,
+    NotInLanes,
+    is_lane_index,
+    spaced,
+    split_block,
+    split_lane,
+)
 from cnncc.tensor import DType
 
-LANE = Var("lane")
-BLOCK = Var("k0")  # first lane of the block
 TILE_STATEMENTS = 8  # a loop body of so many is a register tile
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -63,10 +69,6 @@ _CALLS = {
     "max": "maximum", "min": "minimum",
     "copysign": "copysign", "scale2": "scale2", "exponent": "exponent", "mantissa": "mantissa",
 }  # fmt: skip
-
-
-class NotInLanes(Exception):
-    """This body has no vector form."""
 
 
 @dataclass
@@ -194,7 +196,7 @@ class Printer:
 
     def _uniform(self, key: Index, counter: Index) -> str:
         """A number of the counter-based generator; the lanes' counters are evenly spaced."""
-        step, rest = _spaced(counter)
+        step, rest = spaced(counter)
         count = self._call("u64", self.index(rest))
         if self.lanes > 1 and step is not None:
             lanes = self._call(f"count{self.lanes}", self._call("u64", "0"))
@@ -258,7 +260,7 @@ class Printer:
     def _inside(self, buffer: str, index: tuple[Index, ...]) -> list[str]:
         tests = []
         for i, extent in zip(index, self.nest.buffer(buffer).extents, strict=True):
-            if isinstance(i, (Var, Int)) or _is_lane_index(i):
+            if isinstance(i, (Var, Int)) or is_lane_index(i):
                 continue  # a loop variable of this very axis
             if LANE in set(subindices(i)):
                 raise NotInLanes("lanes may lie outside")
@@ -275,11 +277,11 @@ class Printer:
         step: Index | None = None
         for axis, i in enumerate(index):
             fastest = axis == self.innermost[buffer]
-            lane, rest = _split_lane(i)
+            lane, rest = split_lane(i)
             if lane:
                 step = Int(lane) if fastest else mul(lane, Size(f"{buffer}_step{axis}"))
             if fastest:
-                block, rest = _split_block(rest)
+                block, rest = split_block(rest)
                 total = add(
                     total, add(mul(block, Size(f"{buffer}_panel")), rest) if block else rest
                 )
@@ -345,62 +347,3 @@ class Printer:
 
     def _call(self, name: str, *arguments: str) -> str:
         return f"{self._word(name)}({', '.join(arguments)})"
-
-
-def _spaced(i: Index) -> tuple[Index | None, Index]:
-    """i = step * lane + rest, the step an index without lanes (None: lanes do not occur)."""
-    if LANE not in set(subindices(i)):
-        return None, i
-    match i:
-        case Var():
-            return Int(1), Int(0)
-        case Add(a, b):
-            (x, p), (y, q) = _spaced(a), _spaced(b)
-            return (y if x is None else x if y is None else add(x, y)), add(p, q)
-        case Mul(a, b):
-            x, p = _spaced(a)
-            y, q = _spaced(b)
-            if y is None:
-                return (None if x is None else mul(x, b)), mul(p, b)
-            if x is None:
-                return mul(y, a), mul(q, a)
-    raise NotInLanes(f"lanes are not evenly spaced in {i}")
-
-
-def _is_lane_index(i: Index) -> bool:
-    """k0 + offset + lane and nothing else."""
-    return all(
-        p in (LANE, BLOCK) or isinstance(p, (Add, Int)) or p == Var("k1") for p in subindices(i)
-    )
-
-
-def _split_lane(i: Index) -> tuple[int, Index]:
-    """i = coefficient * lane + rest."""
-    if LANE not in set(subindices(i)):
-        return 0, i
-    match i:
-        case Var():
-            return 1, Int(0)
-        case Add(a, b):
-            (x, p), (y, q) = _split_lane(a), _split_lane(b)
-            return x + y, add(p, q)
-        case Mul(a, Int(n)):
-            x, p = _split_lane(a)
-            return x * n, mul(p, n)
-        case _:
-            raise NotInLanes(f"lanes are not evenly spaced in {i}")
-
-
-def _split_block(i: Index) -> tuple[Index | None, Index]:
-    """i = k0 + rest, when the block's start is a term of its own."""
-    match i:
-        case Var() if i == BLOCK:
-            return i, Int(0)
-        case Add(a, b):
-            found, rest = _split_block(a)
-            if found is not None:
-                return found, add(rest, b)
-            found, rest = _split_block(b)
-            return found, add(a, rest)
-        case _:
-            return None, i

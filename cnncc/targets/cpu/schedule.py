@@ -109,7 +109,7 @@ def strided_parameters(
     """Unbatched inputs with several axes that a reduction reads along another axis than their own
     fastest: (number of the buffer, the axis of the lanes).
     """
-    loops, body = parallel_loops(nest)
+    _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body)):
         return []
     lane = Var(choose(nest, innermost, lanes).vector)

@@ -1,0 +1,71 @@
+"""Indices that differ between the lanes of a vector: `k0 + offset + lane`, taken apart."""
+
+from __future__ import annotations
+
+from cnncc.loops.ir import Add, Index, Int, Mul, Var, add, mul, subindices
+
+LANE = Var("lane")
+BLOCK = Var("k0")  # first lane of the block
+
+
+class NotInLanes(Exception):
+    """This body has no vector form."""
+
+
+def spaced(i: Index) -> tuple[Index | None, Index]:
+    """i = step * lane + rest, the step an index without lanes (None: lanes do not occur)."""
+    if LANE not in set(subindices(i)):
+        return None, i
+    match i:
+        case Var():
+            return Int(1), Int(0)
+        case Add(a, b):
+            (x, p), (y, q) = spaced(a), spaced(b)
+            return (y if x is None else x if y is None else add(x, y)), add(p, q)
+        case Mul(a, b):
+            x, p = spaced(a)
+            y, q = spaced(b)
+            if y is None:
+                return (None if x is None else mul(x, b)), mul(p, b)
+            if x is None:
+                return mul(y, a), mul(q, a)
+    raise NotInLanes(f"lanes are not evenly spaced in {i}")
+
+
+def is_lane_index(i: Index) -> bool:
+    """k0 + offset + lane and nothing else."""
+    return all(
+        p in (LANE, BLOCK) or isinstance(p, (Add, Int)) or p == Var("k1") for p in subindices(i)
+    )
+
+
+def split_lane(i: Index) -> tuple[int, Index]:
+    """i = coefficient * lane + rest."""
+    if LANE not in set(subindices(i)):
+        return 0, i
+    match i:
+        case Var():
+            return 1, Int(0)
+        case Add(a, b):
+            (x, p), (y, q) = split_lane(a), split_lane(b)
+            return x + y, add(p, q)
+        case Mul(a, Int(n)):
+            x, p = split_lane(a)
+            return x * n, mul(p, n)
+        case _:
+            raise NotInLanes(f"lanes are not evenly spaced in {i}")
+
+
+def split_block(i: Index) -> tuple[Index | None, Index]:
+    """i = k0 + rest, when the block's start is a term of its own."""
+    match i:
+        case Var() if i == BLOCK:
+            return i, Int(0)
+        case Add(a, b):
+            found, rest = split_block(a)
+            if found is not None:
+                return found, add(rest, b)
+            found, rest = split_block(b)
+            return found, add(a, rest)
+        case _:
+            return None, i
