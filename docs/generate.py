@@ -26,6 +26,13 @@ CATEGORIES = (
     "arithmetic", "loss",
 )  # fmt: skip
 
+DEFAULTS: dict[tuple[str, object], str] = {
+    ("fit", None): "the net's; `exact`",
+    ("stride", None): "the size",
+    ("weights", None): "its own",
+}
+"""What a default of None means, where that can be said in a word."""
+
 
 def page() -> str:
     """The text of docs/language.md."""
@@ -67,15 +74,11 @@ def operator(layer: Layer) -> str:
         rows = ["| argument | takes | default |", "|---|---|---|"]
         for a in layer.arguments:
             takes = describe(a.annotation).replace("|", "\\|")
-            default = "required" if a.required else f"`{value(a.default)}`" if shown(a) else ""
+            default = "required" if a.required else DEFAULTS.get((a.name, a.default), "")
+            default = default or (f"`{value(a.default)}`" if a.default is not None else "")
             rows.append(f"| `{a.name}` | {takes} | {default} |")
         lines.append("\n".join(rows))
     return "\n\n".join(lines)
-
-
-def shown(argument: Argument) -> bool:
-    """Whether a default says something; None means that the description has it."""
-    return argument.default is not None
 
 
 def signature(layer: Layer) -> str:

@@ -172,12 +172,10 @@ def evaluate(options: argparse.Namespace) -> int:
 def told(metrics: Mapping[str, float]) -> str:
     """Metrics as a person reads them."""
     return ", ".join(
-        f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items() if _known(value)
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in metrics.items()
+        if name != "lr" and not math.isnan(value)
     )
-
-
-def _known(value: float) -> bool:
-    return not math.isnan(value)
 
 
 def load_data(network: Network, name: str, split: str, seed: int) -> Dataset:

@@ -18,9 +18,11 @@ from cnncc.graph.layer import (
     Init,
     Layer,
     Pad,
+    Size,
     Weights,
     Word,
 )
+from cnncc.graph.limits import EXTENT
 from cnncc.graph.values import Value, contains_tensor, is_poisoned, kind, show
 from cnncc.syntax import tree as t
 
@@ -210,6 +212,15 @@ class Binder:
         if isinstance(value, Word) and contains_tensor(value):
             self.unknown_word(value, span)
             return False
+        large = _too_large(value)
+        if large is not None:
+            self.faults.error(
+                "E0126",
+                f"`{argument.name}` of `{layer.name}` takes whole numbers up to {EXTENT:_}, "
+                f"but got {large:_}",
+                span,
+            )
+            return False
         try:
             arguments[argument.name] = convert(value, argument.annotation, argument.name)
         except ArgumentError as refused:
@@ -257,6 +268,22 @@ ELSEWHERE = {
 def _familiar(name: str, names: Iterable[str]) -> list[str]:
     here = ELSEWHERE.get(name, "")
     return [f"here it is `{here}`"] if here.partition(" ")[0] in set(names) else []
+
+
+def _too_large(value: Value) -> int | None:
+    """A whole number in a value that no argument takes: layers count and search with them."""
+    match value:
+        case bool():
+            return None
+        case int():
+            return value if abs(value) > EXTENT else None
+        case Size():
+            return _too_large(value.taps)
+        case tuple() | list():
+            return next((n for v in value if (n := _too_large(v)) is not None), None)
+        case Word():
+            return _too_large((*value.args, *(v for _, v in value.named)))
+    return None
 
 
 def _may_be_tensor(value: Value) -> bool:

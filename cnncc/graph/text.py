@@ -9,9 +9,9 @@
       return scores = %f7
     }
 
-A line is a node, a condition on symbolic extents, an update of a parameter, or a result. `@` names the layer that a node
-belongs to where that is not the node's own name. What follows ` # ` is a remark: the place in the
-`.cnn` text, which reading does not restore.
+A line is a node, a condition on symbolic extents, an update of a parameter, or a result. `@` names
+the layer that a node belongs to where that is not the node's own name. What follows ` # ` is a
+remark: the place in the `.cnn` text, which reading does not restore.
 """
 
 from __future__ import annotations

@@ -191,6 +191,10 @@ def _check_partial(window: Window, a: int, n: Extent) -> None:
         )
 
 
+SEARCHED = 256
+"""Strides and paddings that are tried for a fix: whatever the numbers are, a message comes at once."""
+
+
 def _too_large(window: Window, spatial: Sequence[Extent], a: int) -> ShapeError:
     axis, n = window[a], spatial[a]
     word, missing = axis_word(len(window), a), _missing(axis, n)
@@ -210,7 +214,7 @@ def _too_large(window: Window, spatial: Sequence[Extent], a: int) -> ShapeError:
 
 def _sufficient_pads(window: Window, spatial: Sequence[Extent]) -> list[int]:
     """The smallest symmetric padding, if any, with which all axes have room and strides fit."""
-    for pad in range(1, max(axis.span for axis in window)):
+    for pad in range(1, min(max(axis.span for axis in window), SEARCHED)):
         if _fits(tuple(axis.padded(pad, pad) for axis in window), spatial):
             return [pad]
     return []
@@ -279,7 +283,9 @@ def _fitting_strides(window: Window, spatial: Sequence[Extent]) -> Iterable[str]
     wanted = max(axis.stride for axis in window)
     smallest = min(axis.span for axis in window)  # larger strides leave gaps
     found = 0
-    for stride in sorted(range(1, min(wanted + 2, smallest) + 1), key=lambda s: abs(s - wanted)):
+    last = min(wanted + 2, smallest)
+    near = range(max(1, last - SEARCHED), last + 1)
+    for stride in sorted(near, key=lambda s: abs(s - wanted)):
         other = tuple(replace(axis, stride=stride) for axis in window)
         if other != window and _fits(other, spatial) and found < 2:
             found += 1
@@ -290,7 +296,8 @@ def _fitting_pads(window: Window, spatial: Sequence[Extent]) -> Iterable[str]:
     """One symmetric padding for all axes if there is one, else the least uneven one."""
     lo = window[0].lo
     largest = max(lo, min(axis.span for axis in window) // 2)
-    for pad in sorted(range(largest + 1), key=lambda p: (abs(p - lo), p)):
+    near = range(max(0, lo - SEARCHED), min(largest, lo + SEARCHED) + 1)
+    for pad in sorted(near, key=lambda p: (abs(p - lo), p)):
         other = tuple(axis.padded(pad, pad) for axis in window)
         if other != window and _fits(other, spatial):
             yield f"pad = {pad} {_gives(other, spatial)}"

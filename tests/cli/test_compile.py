@@ -61,11 +61,11 @@ def test_python_is_python_with_layer_names_and_places(shell, tiny):
     assert not names & {"wobble", "label", "tiny"}  # no name of a spec is an identifier
 
 
-def test_tensors_that_live_together_do_not_overlap_in_the_plan(shell):
-    text = shell("compile", "lenet_digits", "--train", "--emit=plan", "--batch", "4").out
+def test_tensors_that_live_together_do_not_overlap_in_the_plan(shell, tiny):
+    text = shell("compile", tiny, "--train", "--emit=plan", "--batch", "4").out
     rows = re.findall(r"^ *(\d+) +(\d+) +(\d+)\.\.(\d+) ", text, re.MULTILINE)
     placed = [tuple(map(int, row)) for row in rows]
-    assert len(placed) > 20
+    assert len(placed) >= 8
     arena = int(re.search(r"arena (\d+) bytes", text)[1])
     assert max(start + size for start, size, *_ in placed) == arena
     for i, (start, size, first, last) in enumerate(placed):
@@ -123,7 +123,7 @@ def test_compiling_says_how_large_and_how_long(shell, tiny):
 
 
 def test_too_much_memory_is_refused_before_it_is_taken(shell):
-    done = shell("compile", "lenet_digits", "--max-memory", "64K")
+    done = shell("compile", "lenet_digits", "--max-memory", "8K")
     assert done.code == 1
     assert "E0801" in done.err
 

@@ -145,7 +145,7 @@ def test_numbers_beside_tensors_are_constants() -> None:
 
 
 def test_kernels_are_shared_over_steps() -> None:
-    # Recurrent pixel labelling, Goodfellow et al., figure 9.17: 1872 weights for any number of steps.
+    # Recurrent pixel labelling (Goodfellow et al., figure 9.17): 1872 weights for any steps.
     body = """weights U, V, R
       y = zeros(5, H, W)
       repeat 3 { h = relu(conv(x, 16, 3x3, pad = same, weights = U, bias = none)

@@ -106,8 +106,8 @@ def test_memory_is_left_to_the_planner() -> None:
 
 
 def test_a_layer_may_have_the_name_of_a_count() -> None:
-    text = "net n { input x: f32[1, 8, 8]\n output memory = relu(x)\n expect shape(memory) == [1, 8, 8] }"
-    assert front(text + "\n").graph
+    text = "net n { input x: f32[1, 8, 8]\n output memory = relu(x)\n"
+    assert front(text + "expect shape(memory) == [1, 8, 8] }\n").graph
 
 
 def test_symbolic_counts() -> None:
@@ -119,7 +119,8 @@ def test_symbolic_counts() -> None:
 
 
 def test_expectations_in_blocks_hold_for_every_use() -> None:
-    block = "block b(x) { c = x -> conv(4, 3x3)\n expect channels(x) == 1, params(c) == 40\n return c }\n"
+    block = "block b(x) { c = x -> conv(4, 3x3)\n expect channels(x) == 1, params(c) == 40\n"
+    block += "return c }\n"
     net = "net n { input x: f32[1, 8, 8]\n output y = b(x) }\n"
     assert front(block + net).graph
     with pytest.raises(SpecError) as caught:

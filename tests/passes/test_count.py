@@ -100,7 +100,7 @@ BODIES = {
     "upsample, odd": "x -> avgpool(2, fit = floor) -> upsample(3) -> conv(1, 2)",
     "upsample, linear": "x -> avgpool(2, fit = floor) -> upsample(2, mode = linear)",
     "upsample, linear, odd": "x -> avgpool(2, stride = 1) -> upsample(3, mode = linear)",
-    "down and up": "x -> conv(1, 4, stride = 3, fit = floor) -> upsample(2) -> conv(1, 1, stride = 3)",
+    "down and up": "x -> avgpool(4, stride = 3, fit = floor) -> upsample(2) -> conv(1, 2)",
     "branches": "(x -> conv(1, 5)) + (x -> crop((1, 3)) -> conv(1, 1))",
     "concat": "concat(x -> conv(1, 3, pad = 1), x -> conv(1, 1)) -> conv(1, 2)",
     "global": "x -> conv(1, 3) -> globalavgpool",
@@ -176,8 +176,8 @@ def test_shared_kernels_count_once() -> None:
 
 
 def test_running_statistics_are_state_and_frozen_is_not_trained() -> None:
-    text = "net n { input x: f32[4, 8, 8]\n output y = x -> conv(6, 1x1, frozen = true) -> batchnorm }\n"
-    counts = counts_of(text)
+    text = "output y = x -> conv(6, 1x1, frozen = true) -> batchnorm"
+    counts = counts_of(f"net n {{ input x: f32[4, 8, 8]\n {text} }}\n")
     assert (counts.params, counts.trained, counts.state) == (30 + 12, 12, 12)
 
 

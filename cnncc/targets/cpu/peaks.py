@@ -22,7 +22,7 @@ CHAINS = 12
 
 ROUNDS = 1 << 20
 REPEATS = 5
-LEAST_BYTES = 256 << 20
+LEAST_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""One training step of whole networks: the loss, every gradient, every running statistic and every
+new parameter as in PyTorch.
+
+The gradient of a rectifier jumps where its input changes sign, so in a deep network two float32
+computations of the same gradient may differ in whole elements without either being wrong. The deep
+networks are therefore compared with `elu` in the place of `relu`; the small ones as they are, and
+`relu` with a pool behind it is compared in tests of the operators.
+
+The gradients are read from the velocities of SGD, which start at zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from cnncc import compiler
+from cnncc.graph.ir import TypedGraph
+from cnncc.graph.module import Choice, Module
+from cnncc.ops.rectifier import Elu, Relu
+from cnncc.passes.fuse import fuse
+from cnncc.passes.training import training_graph
+from cnncc.targets.cpu.store import Store
+from cnncc.targets.runtime import Runtime
+from tests.networks.distance import FORWARD, GRADIENT, TIMES, Array, relative_l2
+from tests.networks.twin import Twin
+from tests.networks.values import inputs, parameters
+
+RATE = 0.5
+SGD = (("lr", RATE), ("momentum", 0.0), ("nesterov", False), ("weight_decay", 0.0))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a training step leaves behind, by name."""
+
+    outputs: dict[str, Array]  # the loss among them
+    gradients: dict[str, Array]
+    running: dict[str, Array]  # statistics of batch normalisation
+    parameters: dict[str, Array]  # after the update
+
+
+def own_step(
+    graph: TypedGraph, module: Module, values: dict[str, Array], data: dict[str, Array]
+) -> Step:
+    step = training_graph(graph, module, Choice("sgd", SGD))
+    store = Store()
+    for node in step.graph.of("parameter"):
+        given = values.get(node.name)
+        store.write(node.name, np.zeros(node.type.dims(0), np.float32) if given is None else given)
+    fused = fuse(step.graph, phases=dict(step.phases))
+    runtime = Runtime(fused, store=store, phases=step.phases, threads=2)
+    numbers = {"rate": RATE, "momentum": 0.0, "decay": 0.0}
+    given = {f"step.{name}": np.array([value], np.float32) for name, value in numbers.items()}
+    outputs = runtime.run({**data, **given})
+    trained = [n.name for n in graph.of("parameter") if n.op.trained]  # type: ignore[attr-defined]
+    return Step(
+        outputs,
+        {name: store.read(f"{name}.velocity") for name in trained},
+        {name: store.read(name) for name, _ in module.state_updates},
+        {name: store.read(name) for name in trained},
+    )
+
+
+def twins_step(
+    graph: TypedGraph, values: dict[str, Array], data: dict[str, Array], dtype: torch.dtype
+) -> Step:
+    twin = Twin(graph, values, dtype, train=True)
+    outputs = twin.run(data)
+    optimizer = torch.optim.SGD([twin.parameters[name] for name in twin.trained], RATE)
+    outputs["loss"].sum().backward()
+    gradients: dict[str, Array] = {}
+    for name in twin.trained:
+        gradient = twin.parameters[name].grad
+        assert gradient is not None, name
+        gradients[name] = gradient.numpy().copy()
+    optimizer.step()
+    return Step(
+        {name: t.detach().numpy() for name, t in outputs.items()},
+        gradients,
+        {name: t.numpy() for name, t in twin.running.items()},
+        {name: twin.parameters[name].detach().numpy() for name in twin.trained},
+    )
+
+
+def far(got: Array, single: Array, double: Array, bound: float) -> float:
+    """The error in units of what is allowed; above 1 is too far."""
+    own = relative_l2(got, double)
+    return min(
+        relative_l2(got, single) / bound, own / max(TIMES * relative_l2(single, double), 1e-300)
+    )
+
+
+def check(name: str, batch: int, *, smooth: bool = False, **arguments: int) -> None:
+    front = compiler.front(name, train=True, arguments=dict(arguments))
+    graph = front.graph
+    if smooth:
+        elu = [replace(n, op=Elu()) if isinstance(n.op, Relu) else n for n in graph.nodes]
+        graph = graph.with_nodes(elu)
+    values, data = parameters(graph), inputs(graph, batch)
+    got = own_step(graph, front.module, values, data)
+    single = twins_step(graph, values, data, torch.float32)
+    double = twins_step(graph, values, data, torch.float64)
+    assert all(np.abs(g).max() > 0 for g in double.gradients.values()), "a gradient says nothing"
+    wrong = []
+    for part, bound in (
+        ("outputs", FORWARD),
+        ("gradients", GRADIENT),
+        ("running", FORWARD),
+        ("parameters", GRADIENT),
+    ):
+        own, one, two = (getattr(step, part) for step in (got, single, double))
+        assert own.keys() == one.keys(), part
+        distances = {name: far(own[name], one[name], two[name], bound) for name in one}
+        wrong += [(part, name, round(d, 1)) for name, d in distances.items() if d > 1]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [("lenet5_modern", 4), ("lenet_digits", 4), ("cifar10", 4), ("text_1d", 4), ("volume_3d", 2)],
+)
+def test_small_network(name: str, batch: int) -> None:
+    check(name, batch)
+
+
+def test_unet() -> None:
+    check("unet", 2, smooth=True, width=8, size=48)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet", "googlenet"])
+def test_large_network(name: str) -> None:
+    check(name, 2, smooth=True)
