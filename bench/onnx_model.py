@@ -1,5 +1,5 @@
-"""An ONNX model of an inference graph with its values, so that ONNX Runtime can run the same network
-from the same numbers. PyTorch's exporter is not needed.
+"""An ONNX model of an inference graph with its values, so that ONNX Runtime can run the same
+network from the same numbers. PyTorch's exporter is not needed.
 """
 
 from __future__ import annotations
@@ -101,9 +101,7 @@ def _onnx_node(graph: Graph, node: Node) -> onnx.NodeProto:
     raise NotImplementedError(f"{node.name}: {op.name} is not in the table")
 
 
-def _window(
-    window: Window, extents: Sequence[int] = (), out: Sequence[int] = ()
-) -> dict[str, list[int]]:
+def _window(window: Window, extents: Sequence[int] = (), out: Sequence[int] = ()) -> dict[str, Any]:
     """Attributes of a windowed operator; the upper padding grows to what the output extents need,
     which is how partial windows are written without `ceil_mode`.
     """

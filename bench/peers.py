@@ -67,7 +67,9 @@ class Result:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.peers", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("networks", nargs="+", help="built-in names or .cnn files")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, default=detect().cores)
@@ -86,7 +88,10 @@ def main(arguments: list[str] | None = None) -> int:
             results.append(result)
             print(table(result), flush=True)
     if options.json:
-        record = {"machine": machine_facts(options.threads), "results": [asdict(r) for r in results]}
+        record = {
+            "machine": machine_facts(options.threads),
+            "results": [asdict(r) for r in results],
+        }
         options.json.write_text(json.dumps(record, indent=1) + "\n")
     return 0 if all(max(r.distances.values()) <= TOLERANCE for r in results) else 1
 
@@ -133,7 +138,7 @@ def turn(run: Run) -> float:
     run()
     while time.perf_counter() < end:
         run()
-    samples = []
+    samples: list[float] = []
     begin = time.perf_counter()
     while not samples or time.perf_counter() - begin < LEAST_SECONDS:
         start = time.perf_counter()

@@ -61,7 +61,7 @@ def _explanation(code: str) -> str:
     if code in CODES:
         return CODES[code].text(code)
     near = did_you_mean(code, CODES)
-    helps = (f"did you mean {' or '.join(near)}?",) if near else ("codes are E0101 to E0899",)
+    helps = (f"did you mean {' or '.join(near)}?",) if near else ("codes begin with E01 to E08",)
     raise SpecError(Diagnostic("E0311", f"there is no code {code}", helps=helps))
 
 

@@ -195,7 +195,7 @@ def _digits() -> dict[str, Any]:
 def _kernels() -> dict[str, Any]:
     import numpy as np
 
-    from cnncc import compile
+    from cnncc.model import compile
 
     x = np.random.default_rng(0).standard_normal((2, 2, 6, 6)).astype(np.float32)
     fast, slow = compile(SMALL)(x), compile(SMALL, target="interp")(x)

@@ -32,7 +32,15 @@ from cnncc.targets.cache import (
     write_atomically,
 )
 
-__all__ = ["CacheInfo", "cache_clear", "cache_folder", "cache_info", "load_module", "module_name"]
+__all__ = [
+    "CacheInfo",
+    "cache_clear",
+    "cache_folder",
+    "cache_info",
+    "is_stored",
+    "load_module",
+    "module_name",
+]
 
 PACKAGE = "cnncc_emitted"
 _PREFIX = {"kernel": "k", "entry": "e"}
@@ -61,6 +69,12 @@ def load_module(text: str, *, kind: Literal["kernel", "entry"], key_extra: str =
         return importlib.import_module(name)
     except SyntaxError as error:
         raise CompilerBug("emit", path.name, f"emitted text is valid Python ({error})") from error
+
+
+def is_stored(text: str, *, kind: Literal["kernel", "entry"]) -> bool:
+    """Whether `text` is loaded already or was loaded by an earlier process, so that loading it is quick."""
+    name = module_name(text, kind=kind)
+    return name in sys.modules or _intact(_path(name), name)
 
 
 def _stored(text: str, key_extra: str) -> bytes:

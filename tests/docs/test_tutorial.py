@@ -20,6 +20,8 @@ DOCUMENTS = sorted(
     path for folder in ("docs", "cnncc") for path in (ROOT / folder).rglob("*.md")
 ) + [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 
+MADE_WHEN_NEEDED = {"tests/golden"}
+
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, request):
@@ -94,7 +96,7 @@ def test_links_lead_somewhere(path):
 def test_files_that_are_named_exist(path):
     text = path.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:cnncc|tests|specs|docs|grammar|bench)/[\w./]+)`", text):
-        assert (ROOT / name).exists(), name
+        assert (ROOT / name).exists() or name in MADE_WHEN_NEEDED, name
 
 
 def test_every_package_folder_is_introduced():

@@ -80,7 +80,9 @@ def test_a_batch_of_another_size_needs_no_other_code() -> None:
     runtime = Runtime(fuse(graph), store=store, threads=2)
     seventeen = inputs(graph, 17)
     whole = runtime.run(seventeen)["scores"]
-    alone = [runtime.run({n: a[i : i + 1] for n, a in seventeen.items()})["scores"] for i in (0, 16)]
+    alone = [
+        runtime.run({n: a[i : i + 1] for n, a in seventeen.items()})["scores"] for i in (0, 16)
+    ]
     assert np.array_equal(whole[[0, 16]], np.concatenate(alone)), "a sample depends on the others"
     expected = twins_outputs(graph, values, seventeen, torch.float32)["scores"]
     assert relative_l2(whole, expected) <= FORWARD

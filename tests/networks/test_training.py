@@ -52,13 +52,13 @@ def own_step(
     step = training_graph(graph, module, Choice("sgd", SGD))
     store = Store()
     for node in step.graph.of("parameter"):
-        given = values.get(node.name)
-        store.write(node.name, np.zeros(node.type.dims(0), np.float32) if given is None else given)
+        zeros = np.zeros(node.type.dims(0), np.float32)  # of the optimizer's state
+        store.write(node.name, values.get(node.name, zeros))
     fused = fuse(step.graph, phases=dict(step.phases))
     runtime = Runtime(fused, store=store, phases=step.phases, threads=2)
     numbers = {"rate": RATE, "momentum": 0.0, "decay": 0.0}
-    given = {f"step.{name}": np.array([value], np.float32) for name, value in numbers.items()}
-    outputs = runtime.run({**data, **given})
+    rates = {f"step.{name}": np.array([value], np.float32) for name, value in numbers.items()}
+    outputs = runtime.run({**data, **rates})
     trained = [n.name for n in graph.of("parameter") if n.op.trained]  # type: ignore[attr-defined]
     return Step(
         outputs,
@@ -74,7 +74,7 @@ def twins_step(
     twin = Twin(graph, values, dtype, train=True)
     outputs = twin.run(data)
     optimizer = torch.optim.SGD([twin.parameters[name] for name in twin.trained], RATE)
-    outputs["loss"].sum().backward()
+    outputs["loss"].sum().backward()  # type: ignore[no-untyped-call]
     gradients: dict[str, Array] = {}
     for name in twin.trained:
         gradient = twin.parameters[name].grad

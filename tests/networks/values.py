@@ -1,7 +1,7 @@
 """Random but sane values for a network: parameters, running statistics, data and targets.
 
-Weights have the variance that keeps activations of the size of their inputs (He et al. 2015), scales
-and variances are around 1, so that neither float32 nor the comparison with it degenerates.
+Weights have the variance that keeps activations of the size of their inputs (He et al. 2015),
+scales and variances are around 1, so that neither float32 nor the comparison with it degenerates.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def parameters(graph: Graph, seed: int = 0) -> dict[str, Array]:
 def _parameter(node: Node, rng: np.random.Generator) -> Array:
     shape = node.type.dims(0)
     if len(shape) > 1:
-        fan_in = int(np.prod(shape[1:]))
-        return (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32)
+        spread = (2 / int(np.prod(shape[1:]))) ** 0.5
+        weights: Array = spread * rng.standard_normal(shape)
+        return weights.astype(np.float32)
     if node.name.endswith((".weight", ".running_var")):
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     return (0.1 * rng.standard_normal(shape)).astype(np.float32)
@@ -52,11 +53,7 @@ def _classes(graph: Graph, node: Node) -> int:
     """How many class or token numbers the readers of an integer input know."""
     for reader in graph.consumers()[node.name]:
         if reader.op.name == "embed":
-            return reader_table(graph, reader)
+            return graph[reader.inputs[1]].type.dims(0)[0]
         if reader.op.name == "cross_entropy":
             return graph[reader.inputs[0]].type.dims(1)[1]
     raise NotImplementedError(f"{node.name}: integers that nobody explains")
-
-
-def reader_table(graph: Graph, reader: Node) -> int:
-    return graph[reader.inputs[1]].type.dims(0)[0]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import cnncc
+from cnncc import Dataset
 from cnncc.train.callbacks import Callback, EarlyStopping
 from cnncc.train.checkpoint import load
 from cnncc.train.log import History
 from tests.train.small import CONVOLUTION, blobs, perceptron, same_state
-
-import cnncc
-from cnncc import Dataset
 
 X, LABELS = blobs(28)
 

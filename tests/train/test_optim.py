@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from cnncc.graph.layer import Init
 from cnncc.graph.module import Choice
 from cnncc.train.init import PART, drawn, fans

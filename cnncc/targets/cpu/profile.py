@@ -1,8 +1,9 @@
-"""Where the time of a bound network goes: every step of its entries timed by itself, in the order and with the threads
-of a real run, so that each finds in the caches what the step before left there.
+"""Where the time of a bound network goes: every step of its entries timed by itself, in the order
+and with the threads of a real run, so that each finds in the caches what the step before left.
 
-Each step becomes an entry of its own, run by the team as the whole entry would be; the time of an empty entry is taken
-off. What is not seen is what steps cost together: a step that another thread has begun early, and the barriers' skew.
+Each step becomes an entry of its own, run by the team as the whole entry would be; the time of an
+empty entry is taken off. What is not seen is what steps cost together, such as threads that arrive
+at different times.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from cnncc.tensor import evaluate
 class StepTime:
     """One step of an entry.
 
-    layers: names of the nodes that the kernel computes, empty for borders and changes of layout. milliseconds: median
-    over the repeats. macs: multiply-accumulates of the whole batch, as the operators count them. schedules: one per
-    segment of the kernel, empty for borders.
+    layers: names of the nodes that the kernel computes, none for borders and changes of layout.
+    milliseconds: median over the repeats. macs: multiply-accumulates of the whole batch, as the
+    operators count them. schedules: one per segment of the kernel, none for borders.
     """
 
     phase: int
@@ -43,7 +44,7 @@ class StepTime:
 
     @property
     def gflops(self) -> float:
-        """Billions of floating-point operations per second, a multiply-accumulate counting as two."""
+        """Billions of operations per second, a multiply-accumulate counting as two."""
         return 2e-6 * self.macs / self.milliseconds if self.milliseconds > 0 else 0.0
 
 
@@ -58,9 +59,10 @@ def profile(
 ) -> tuple[StepTime, ...]:
     """Time every step of the phases (all of them unless given), in execution order.
 
-    inputs: C-contiguous arrays of the input nodes' dtypes, by node name, as for a run. All phases run `repeats` + 1
-    times, the first to warm up: a phase that updates parameters updates them as often. Raises KeyError for a
-    missing input or a symbolic extent without its value in `symbols`, ValueError unless repeats >= 1.
+    inputs: C-contiguous arrays of the input nodes' dtypes, by node name, as for a run. All phases
+    run `repeats` + 1 times, the first to warm up: a phase that updates parameters updates them as
+    often. Raises KeyError for a missing input or a symbolic extent without its value in `symbols`,
+    ValueError unless repeats >= 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, but got {repeats}")
@@ -96,9 +98,8 @@ def profile_table(steps: Sequence[StepTime], most: int | None = None) -> str:
         rate = f"{s.gflops:8.1f}" if s.macs else " " * 8
         what = " + ".join(s.layers) or s.comment[0]
         tiles = "; ".join(_tile(schedule) for schedule in s.schedules)
-        lines.append(
-            f"{s.milliseconds:9.4f} {s.milliseconds / total:6.1%} {rate}  {what}{f' ({tiles})' if tiles else ''}"
-        )
+        note = f" ({tiles})" if tiles else ""
+        lines.append(f"{s.milliseconds:9.4f} {s.milliseconds / total:6.1%} {rate}  {what}{note}")
     lines.append(f"{total:9.4f} in {len(steps)} steps")
     return "\n".join(lines)
 

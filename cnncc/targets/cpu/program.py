@@ -18,6 +18,7 @@ from cnncc.ops.base import Op, axis_names
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life, lives
+from cnncc.targets.ahead import load_kernels
 from cnncc.targets.cpu.border import border_text
 from cnncc.targets.cpu.compiled import CompiledFunction
 from cnncc.targets.cpu.emit import Emitted, Memory, emit
@@ -126,8 +127,7 @@ class _Compiler:
         steps.sort(key=lambda s: s.phase)  # stable: kernels keep their order inside a phase
         if self.panels and self.lanes > 1:
             self._declare_panels(steps)
-        for text in dict.fromkeys(s.text for s in steps):
-            load_module(text, kind="kernel")
+        load_kernels([s.text for s in steps])
         texts = {phase: self._entry(steps, phase) for phase in sorted({s.phase for s in steps})}
         entries = {phase: load_module(text, kind="entry").run for phase, text in texts.items()}
         outside = [n for n, t in self.tensors.items() if t.space != "arena"]
