@@ -13,15 +13,33 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Callback": ("cnncc.train.callbacks", "Callback"),
     "CompilerBug": ("cnncc.errors", "CompilerBug"),
     "Dataset": ("cnncc.train.data", "Dataset"),
+    "EarlyStopping": ("cnncc.train.callbacks", "EarlyStopping"),
+    "InputError": ("cnncc.model", "InputError"),
     "Model": ("cnncc.model", "Model"),
     "SpecError": ("cnncc.errors", "SpecError"),
+    "TrainingError": ("cnncc.model", "TrainingError"),
     "compile": ("cnncc.model", "compile"),
+    "load": ("cnncc.model", "load"),
     "load_data": ("cnncc.train.data", "load"),
 }
 
-__all__ = ["CompilerBug", "Dataset", "Model", "SpecError", "__version__", "compile", "load_data"]
+__all__ = [
+    "Callback",
+    "CompilerBug",
+    "Dataset",
+    "EarlyStopping",
+    "InputError",
+    "Model",
+    "SpecError",
+    "TrainingError",
+    "__version__",
+    "compile",
+    "load",
+    "load_data",
+]
 
 
 def __getattr__(name: str) -> Any:

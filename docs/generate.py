@@ -14,7 +14,7 @@ from pathlib import Path
 from cnncc.errors import CODES
 from cnncc.graph import limits, training
 from cnncc.graph.convert import describe
-from cnncc.graph.layer import Argument, Init, Layer, Pad
+from cnncc.graph.layer import Init, Layer, Pad
 from cnncc.ops import LAYERS
 from cnncc.syntax import limits as text_limits
 

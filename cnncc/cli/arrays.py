@@ -59,9 +59,7 @@ def _from_npy(path: Path) -> NDArray[Any]:
     with open_bytes(path) as stream:  # a regular file that can be read, or a DataError
         magic = stream.read(6)
     if magic != b"\x93NUMPY":
-        raise refuse(
-            FORMAT, f"{path} is not a .npy file", "write it with numpy.save(path, array)"
-        )
+        raise refuse(FORMAT, f"{path} is not a .npy file", "write it with numpy.save(path, array)")
     try:
         # Mapping compares the header with the file's size before any memory is taken.
         mapped = np.lib.format.open_memmap(path, mode="r")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cnncc.cli.building import extent
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, print_json, remark
-from cnncc.cli.stages import Request
+from cnncc.cli.stages import Request, require_machine_code
 from cnncc.cli.verbs import Verbs, add_json, add_machine, add_net, net_arguments, positive, rate
 from cnncc.errors import CompilerBug, Diagnostic, SpecError
 from cnncc.passes.count import count
@@ -88,6 +88,7 @@ class Timing:
 
 def bench(options: argparse.Namespace) -> int:
     """Compile both ways, compare, measure, print."""
+    require_machine_code("bench")
     ways = {name: _Way(options, name == "fused") for name in ("fused", "unfused")}
     graph = ways["fused"].request.graph
     shape = _shape(ways["fused"].request)
@@ -122,16 +123,15 @@ def bench(options: argparse.Namespace) -> int:
         )
         return DONE
     print(
-        f"{graph.name}, batch {shape.batch}, {peaks.threads} threads, {len(times['fused'])} rounds; "
-        "outputs equal bit for bit"
+        f"{graph.name}, batch {shape.batch}, {peaks.threads} threads, "
+        f"{len(times['fused'])} rounds; outputs equal bit for bit"
     )
-    print(
-        f"{'':8} {'kernels':>7} {'median':>10} {'range':>20} {'GFLOP/s':>8} {'traffic':>10} roofline"
-    )
+    print("         kernels     median                range  GFLOP/s      traffic roofline")
     for name, t in timings.items():
+        around = f"{_time(t.low)} .. {_time(t.high)}"
         print(
-            f"{name:8} {t.kernels:7} {_time(t.median):>10} {_time(t.low) + ' .. ' + _time(t.high):>20}"
-            f" {t.flops_per_second / 1e9:8.1f} {amount(t.traffic_bytes):>10} {t.roofline_share:8.1%}"
+            f"{name:8} {t.kernels:7} {_time(t.median):>10} {around:>20} "
+            f"{t.flops_per_second / 1e9:8.1f} {amount(t.traffic_bytes):>12} {t.roofline_share:8.1%}"
         )
     print(f"fused is {ratio:.2f} times as fast")
     print(f"peaks: {peaks.flops / 1e9:.0f} GFLOP/s, {peaks.bandwidth / 1e9:.1f} GB/s from memory")

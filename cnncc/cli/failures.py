@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
+from typing import TextIO
 
 from cnncc.cli.output import use_color
 from cnncc.errors import CompilerBug, Diagnostic, SpecError, printable, render, to_json
@@ -17,7 +18,9 @@ from cnncc.errors import CompilerBug, Diagnostic, SpecError, printable, render, 
 DONE, MISTAKE, USAGE, BUG, INTERRUPTED, CLOSED = 0, 1, 2, 3, 130, 141
 """Exit codes; the last two are what a shell gives for SIGINT and SIGPIPE."""
 
-REPORT = "This is a fault of cnncc, not of your files. Please report it with the command and the spec."
+REPORT = (
+    "This is a fault of cnncc, not of your files. Please report it with the command and the spec."
+)
 
 
 class UsageError(Exception):
@@ -54,6 +57,9 @@ def guarded(action: Callable[[], int], *, as_json: bool = False) -> int:
     except CompilerBug as error:
         return _bug(str(error))
     except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith("CNNCC_"):
+            _say(f"error: {error}")  # the value of an environment variable
+            return MISTAKE
         return _bug(f"bug in cnncc: {type(error).__name__}: {error}")
     return code
 
@@ -83,7 +89,14 @@ def _reason(error: OSError) -> str:
     return f"{error.filename}: {what}" if error.filename is not None else what
 
 
-def _warn(message: Warning | str, *_: object) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     _say(f"warning: {message}")
 
 

@@ -1,5 +1,5 @@
 """`cnncc explain`: what a code of a diagnostic means, or why the layers of a network share kernels
-or do not. The second prints the ledger of fusion, in which every edge of the graph has one entry."""
+or do not. The second prints the ledger of fusion, in which every edge of the graph has an entry."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add(verbs: Verbs) -> None:
             "cnncc explain resnet50 --fused",
             "cnncc explain lenet_digits --train --json",
         ],
-        "For a network: one line for every edge of its graph, grouped by kernel. + edges are fused\n"
+        "For a network: a line for every edge of its graph, grouped by kernel. + edges are fused\n"
         "and keep a tensor out of memory; - edges are not, and the line says why.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cnncc import compiler
+from cnncc.cli.failures import UsageError
 from cnncc.errors import Diagnostic, SpecError, printable
 from cnncc.graph.ir import Graph
 from cnncc.graph.text import print_graph
@@ -69,9 +70,7 @@ class Request:
     @cached_property
     def _fused(self) -> Fused:
         phases = self.step.phases if self.step else None
-        return compiler.kernels(
-            self.graph, self.checked.module, fuse=self.fuse, phases=phases
-        )
+        return compiler.kernels(self.graph, self.checked.module, fuse=self.fuse, phases=phases)
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -104,7 +103,7 @@ def _symbols(extent: int | Poly) -> set[str]:
 
 
 def stage_files(stage: str, request: Request) -> dict[str, str]:
-    """The files of a stage by name, most stages one. Raises SpecError for what the user can mend."""
+    """The files of a stage by name; most stages are one. Raises SpecError."""
     match stage:
         case "tree" | "graph" | "typed":
             text = compiler.front_text(
@@ -205,16 +204,25 @@ def _plan_text(request: Request) -> str:
         border = (
             f", border {' '.join(f'{lo}+{hi}' for lo, hi in halo)}" if any(map(any, halo)) else ""
         )
-        lines.append(
-            f"{plan.offsets[name]:12} {size:12}  {steps:12} {printable(name)}: {tensor.type}{border}"
-        )
+        where = f"{plan.offsets[name]:12} {size:12}  {steps:12}"
+        lines.append(f"{where} {printable(name)}: {tensor.type}{border}")
     return "\n".join(lines) + "\n"
+
+
+def require_machine_code(what: str) -> None:
+    """Raise UsageError when Numba is told to compile nothing."""
+    from cnncc.targets.cpu.compiled import JIT
+
+    if not JIT:
+        raise UsageError(f"{what} is about machine code: unset NUMBA_DISABLE_JIT")
 
 
 def _machine_files(stage: str, request: Request) -> dict[str, str]:
     """Emitted Python, or what LLVM made of it: one file for each entry and each distinct kernel."""
     from cnncc.targets.load import load_module, module_name
 
+    if stage != "python":
+        require_machine_code(f"--emit={stage}")
     program = request.runtime.program
     ending = ENDINGS[stage]
     files = {}

@@ -29,8 +29,8 @@ def add(verbs: Verbs) -> None:
             "cnncc check net.cnn:small --arg classes=100",
             "cnncc check net.cnn --error-format json",
         ],
-        "Reads each file, builds all its nets, checks shapes and what `expect` says, and shows all\n"
-        "mistakes at once. Prints nothing when there are none.",
+        "Reads each file, builds all its nets, checks shapes and what `expect` says, and shows\n"
+        "all mistakes at once. Prints nothing when there are none.",
     )
     parser.add_argument(
         "nets", nargs="+", metavar="FILE", help="a NET, a folder of .cnn files, or - for stdin"

@@ -145,14 +145,12 @@ def doctor(options: argparse.Namespace) -> int:
         except Exception as error:  # whatever is wrong here is what the doctor reports
             checks[name] = f"{type(error).__name__}: {error}"
     if options.json:
-        print_json({"facts": facts, "checks": {n: e or "ok" for n, e in checks.items()}})
+        print_json({"facts": facts, "checks": {n: fault or "ok" for n, fault in checks.items()}})
     else:
         for name, value in facts.items():
             print(f"{name:12} {value}")
-        for name, error in checks.items():
-            print(
-                f"{'ok' if error is None else 'FAILED':12} {name}" + (f": {error}" if error else "")
-            )
+        for name, fault in checks.items():
+            print(f"ok           {name}" if fault is None else f"FAILED       {name}: {fault}")
     return DONE if not any(checks.values()) else MISTAKE
 
 

@@ -204,6 +204,10 @@ def load_data(network: Network, name: str, split: str, seed: int) -> Dataset:
     type = variant.graph[module.inputs[0]].type
     extents = [e for e in type.spatial if isinstance(e, int)]
     size = (extents[0], extents[1]) if len(extents) == 2 else None
-    kind = "uint8" if type.dtype.value == "u8" else "float32"
-    return load(name, split, seed, dtype=kind, image_size=size)
-
+    return load(
+        name,
+        split,
+        seed,
+        dtype="uint8" if type.dtype.value == "u8" else "float32",
+        image_size=size,
+    )

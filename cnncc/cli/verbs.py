@@ -170,4 +170,7 @@ def memory(text: str) -> int:
     found = _AMOUNT.fullmatch(text.strip())
     if found is None or len(found["number"]) > MOST_DIGITS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 512M or 4G")
-    return int(float(found["number"]) * (1 << _UNITS[found["unit"].upper()]))
+    size = int(float(found["number"]) * (1 << _UNITS[found["unit"].upper()]))
+    if size == 0:
+        raise argparse.ArgumentTypeError("a limit of 0 bytes leaves no room for anything")
+    return size

@@ -7,7 +7,7 @@ between calls, `show` makes tables.
 """
 
 from cnncc.model.arrays import InputError
-from cnncc.model.compiling import compile
+from cnncc.model.compiling import compile, load
 from cnncc.model.model import Model
 from cnncc.model.network import Network
 from cnncc.model.programs import Options
@@ -20,4 +20,5 @@ __all__ = [
     "Options",
     "TrainingError",
     "compile",
+    "load",
 ]

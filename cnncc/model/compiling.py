@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from cnncc.model.model import Model
 from cnncc.model.network import Network
@@ -48,3 +49,8 @@ def compile(
         max_memory=max_memory,
         seed=seed,
     )
+
+
+def load(path: str | os.PathLike[str], **options: Any) -> Model:
+    """The model that `Model.save` wrote, its network included; see `Model.load`."""
+    return Model.load(path, **options)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,8 @@ from cnncc.train.loop import Plan, Samples, train
 from cnncc.train.optim import Optimizer
 
 Array = NDArray[Any]
-Results = Array | dict[str, Array]
+Results: TypeAlias = Any
+"""An array, or a dict of arrays by output name when there are several: every user knows which."""
 PathLike = str | os.PathLike[str]
 
 EVALUATION_BATCH = 64

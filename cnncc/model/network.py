@@ -86,14 +86,18 @@ class Network:
 
     def to_text(self) -> str:
         """Everything that `from_text` needs, as JSON."""
-        top, files = self.program.top.name, {}
-        root = PurePosixPath(_absolute(top)).parent
+        top = self.program.top
+        main = PurePosixPath(top.name).name
+        main = main if _is_confined(main) else MAIN
+        files = {main: top.tree.span.source.text}
+        root = PurePosixPath(_absolute(top.name)).parent
         for unit in self.program.units:
-            name = PurePosixPath(_absolute(unit.name)).relative_to(root).as_posix()
-            files[name if unit.name != TEXT else MAIN] = unit.tree.span.source.text
+            if unit is not top:
+                name = PurePosixPath(_absolute(unit.name)).relative_to(root).as_posix()
+                files[name] = unit.tree.span.source.text
         facts: dict[str, Any] = {
             "version": VERSION,
-            "main": PurePosixPath(top).name if top != TEXT else MAIN,
+            "main": main,
             "net": self.inference.module.name,
             "arguments": dict(self.arguments),
             "files": files,
@@ -123,9 +127,8 @@ class Network:
         return Network(program, facts["net"], facts["arguments"])
 
 
-TEXT = "<text>"
 MAIN = "network.cnn"
-"""The names of a text without a file, in diagnostics and in a weight file."""
+"""The name in a weight file of a text that has none, or none that ends in `.cnn`."""
 
 
 def _write_files(folder: Path, files: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import AsFloat, Assign, Let, Lit, Nest, Ref, prim
 from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
 from cnncc.ops.elementwise import Add, Mul
-from cnncc.ops.pool_window import PoolNest, pool_cases, pool_out, pool_window
+from cnncc.ops.pool_window import PoolNest, is_disjoint, pool_cases, pool_out, pool_window
 from cnncc.ops.relation import fold, unfold
 from cnncc.tensor import Extent, TensorType, evaluate
 from cnncc.window import Window
@@ -61,6 +61,10 @@ class AvgPool(Op):
     include_pad: bool = False
 
     linear = (0,)
+
+    @property
+    def reads_once(self) -> bool:
+        return is_disjoint(self.window)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         return pool_out("avgpool", self.window, types[0])

@@ -18,7 +18,7 @@ from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import Assign, Let, Lit, Nest, Ref, prim
 from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
 from cnncc.ops.pool_average import taps_count
-from cnncc.ops.pool_window import PoolNest, pool_cases, pool_out, pool_window
+from cnncc.ops.pool_window import PoolNest, is_disjoint, pool_cases, pool_out, pool_window
 from cnncc.ops.relation import fold, unfold
 from cnncc.tensor import TensorType
 from cnncc.window import Window
@@ -30,6 +30,10 @@ class L2Pool(Op):
     """[*, C, i...] -> [*, C, o...]."""
 
     window: Window
+
+    @property
+    def reads_once(self) -> bool:
+        return is_disjoint(self.window)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         return pool_out("l2pool", self.window, types[0])

@@ -19,12 +19,7 @@ from cnncc.graph.layer import LayerBuilder, Pad, PerAxis, Size
 from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import AsFloat, Assign, Let, Lit, Nest, Ref, Statement, prim
 from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
-from cnncc.ops.pool_window import (
-    PoolNest,
-    pool_cases,
-    pool_out,
-    pool_window,
-)
+from cnncc.ops.pool_window import PoolNest, is_disjoint, pool_cases, pool_out, pool_window
 from cnncc.ops.relation import fold, unfold
 from cnncc.ops.spatial import by
 from cnncc.tensor import DType, Extent, TensorType, evaluate, product
@@ -64,6 +59,10 @@ class MaxPool(Op):
     """[*, C, i...] -> [*, C, o...]."""
 
     window: Window
+
+    @property
+    def reads_once(self) -> bool:
+        return is_disjoint(self.window)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         return pool_out("maxpool", self.window, types[0])

@@ -62,6 +62,11 @@ def pool_out(name: str, window: Window, x: TensorType) -> TensorType:
     return x.with_shape((x.channels, *output_extents(window, x.spatial, partial=True)))
 
 
+def is_disjoint(window: Window) -> bool:
+    """Whether no element lies in two windows."""
+    return all(axis.stride >= axis.span for axis in window)
+
+
 class PoolNest:
     """The frame of a pool's nest, between [*, C, i...] (`inner`) and [*, C, o...] (`outer`).
 

@@ -21,8 +21,8 @@ def gradients(b: Builder, seeds: Mapping[str, Node], wanted: Iterable[str]) -> d
     on has an entry; new nodes follow all old ones, contributions of several consumers are added in
     reverse order of the consumers.
     """
-    wanted = set(wanted)
-    needed = _depends_on(b.nodes, wanted)
+    wanted = tuple(dict.fromkeys(wanted))  # in order: texts that follow must not depend on hashing
+    needed = _depends_on(b.nodes, set(wanted))
     flowing: dict[str, Node] = dict(seeds)
     for node in reversed(list(b.nodes)):
         dy = flowing.get(node.name)

@@ -122,6 +122,8 @@ class _Fusion:
             return False
         parts = [self.graph[i] for i in node.inputs]
         for part in parts:
+            if frozenset((part.name, node.name)) in self.apart:
+                return False
             taken = part.name in self.slices or part.name in self.results or not part.type.batched
             group = self.group.get(part.name)
             if (

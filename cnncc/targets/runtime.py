@@ -30,6 +30,7 @@ from cnncc.targets.interp.program import run_interp
 from cnncc.tensor import DType, Poly, Symbol, TensorType, evaluate
 
 BINDINGS = 8  # kept per runtime, the least recently used goes first
+SHAPES = 64  # shapes of calls that a runtime remembers
 ARENAS = 4  # callers of one binding that run at the same time; more wait
 
 
@@ -148,6 +149,18 @@ class Runtime:
         self._bindings: OrderedDict[Shape, Binding] = OrderedDict()
         self._lock = threading.RLock()
         self._prepared = -1
+        self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], Shape] = {}
+
+    def _shape(self, inputs: Mapping[str, Array]) -> Shape:
+        """`shape_of`, remembered: a small network runs in less time than checking takes."""
+        key = tuple((name, array.shape) for name, array in inputs.items())
+        found = self._shapes.get(key)
+        if found is None:
+            found = shape_of(self.graph, inputs)
+            if len(self._shapes) >= SHAPES:
+                self._shapes.clear()
+            self._shapes[key] = found
+        return found
 
     @property
     def entry_texts(self) -> Mapping[int, str]:
@@ -187,7 +200,7 @@ class Runtime:
 
         `inputs`: C-contiguous arrays of the input nodes' dtypes, by node name.
         """
-        with self.session(shape_of(self.graph, inputs)) as session:
+        with self.session(self._shape(inputs)) as session:
             outputs: dict[str, Array] = {}
             for phase in phases if phases is not None else self.run_phases:
                 outputs |= session.run(phase, inputs)

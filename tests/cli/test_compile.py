@@ -1,7 +1,10 @@
 """`compile --emit`: every stage prints something true, to stdout or to files."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -120,6 +123,20 @@ def test_compiling_says_how_large_and_how_long(shell, tiny):
     assert done.code == 0
     assert re.search(r"tiny: \d+ kernels, \d+ of them distinct, \d+\.\d s", done.out)
     assert "at batch 1: activations" in done.out
+
+
+def test_without_machine_code_there_is_none_to_show(tiny):
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    for words in (["compile", tiny, "--emit=asm"], ["bench", tiny]):
+        done = subprocess.run(
+            [sys.executable, "-m", "cnncc", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "unset NUMBA_DISABLE_JIT" in done.stderr
 
 
 def test_too_much_memory_is_refused_before_it_is_taken(shell):

@@ -3,8 +3,10 @@
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -166,6 +168,33 @@ def test_python_m_cnncc_is_the_command():
     process = command("--version", stdout=subprocess.PIPE)
     assert process.communicate()[0] == f"cnncc {__version__}\n"
     assert process.returncode == 0
+
+
+def test_a_wrong_environment_variable_is_a_mistake_of_the_user():
+    process = command(
+        "doctor", "--json", stdout=subprocess.PIPE, env=os.environ | {"CNNCC_ISA": "nonsense"}
+    )
+    assert "CNNCC_ISA must be one of" in process.communicate()[0]
+    assert process.returncode == 1
+    process = command(
+        "cache", "info", stderr=subprocess.PIPE, env=os.environ | {"CNNCC_ISA": "nonsense"}
+    )
+    assert process.communicate()[1].startswith("error: CNNCC_ISA must be one of")
+    assert process.returncode == 1
+
+
+def test_an_interrupt_ends_a_training_without_a_traceback(tmp_path):
+    log = tmp_path / "run.jsonl"
+    process = command(
+        "train", "lenet_digits", "--data", "digits", "--epochs", "100000", "--log", str(log),
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not (log.exists() and log.read_text().count("\n") > 1):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "interrupted\n"
+    assert process.returncode == 130
 
 
 def test_groups_are_modules_with_verbs():

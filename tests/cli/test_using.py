@@ -147,7 +147,8 @@ def test_mistakes_in_training(words, code, says, shell, folder, small):
 
 def test_a_net_with_two_inputs_is_not_trained_on_a_data_set(shell, folder):
     (folder / "pair.cnn").write_text(
-        TWO + "train two {\n  target t: f32[3]\n  loss = mse(sum, t)\n  optimizer = sgd(lr = 0.1)\n}\n"
+        TWO
+        + "train two {\n  target t: f32[3]\n  loss = mse(sum, t)\n  optimizer = sgd(lr = 0.1)\n}\n"
     )
     done = shell("train", "pair.cnn", "--data", "dots.npz")
     assert done.code == 1

@@ -44,7 +44,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def run_page(path: Path, update: bool = False) -> list[str]:
-    """Run a page in the current folder; what differs, as texts. With `update` the page is mended."""
+    """Run a page in the current folder; what differs, as texts. `update` mends the page."""
     page = path.read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     wrong: list[str] = []

@@ -16,9 +16,10 @@ from tests.docs.blocks import blocks, matches, run_page
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["docs/tutorial.md", "docs/walkthrough.md", "README.md"]
-DOCUMENTS = sorted(
-    path for folder in ("docs", "cnncc") for path in (ROOT / folder).rglob("*.md")
-) + [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted(page for folder in ("docs", "cnncc") for page in (ROOT / folder).rglob("*.md")),
+]
 
 MADE_WHEN_NEEDED = {"tests/golden"}
 
@@ -44,7 +45,8 @@ def test_a_page_that_lies_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\nprint(6 * 7)\n```\n\n```text\n41\n```\n\n```sh\n$ cnncc --version\ncnncc 99\n```\n"
+        "```python\nprint(6 * 7)\n```\n\n```text\n41\n```\n\n"
+        "```sh\n$ cnncc --version\ncnncc 99\n```\n"
     )
     assert len(run_page(page)) == 2
     assert len(run_page(page, update=True)) == 2
@@ -105,4 +107,6 @@ def test_every_package_folder_is_introduced():
             continue
         readme = folder.parent / "README.md"
         inside = folder.read_text(encoding="utf-8").strip()
-        assert readme.exists() or inside.startswith('"""'), f"{folder.parent} says nothing of itself"
+        assert readme.exists() or inside.startswith('"""'), (
+            f"{folder.parent} says nothing of itself"
+        )

@@ -250,6 +250,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_does_harm(tmp_path: Pa
     assert isinstance(caught.value, ArithmeticError)
 
 
+def test_a_progress_bar_is_drawn_when_asked_for(capsys: pytest.CaptureFixture[str]):
+    perceptron().fit(X, LABELS, epochs=1, verbose=False)
+    assert capsys.readouterr().err == ""
+    perceptron().fit(X, LABELS, epochs=1, verbose=True)
+    shown = capsys.readouterr().err
+    assert "training" in shown
+    assert "accuracy" in shown
+
+
 def test_counts_are_checked():
     model = perceptron()
     for wrong in (0, -1, 1.5, True, "3"):

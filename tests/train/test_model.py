@@ -353,7 +353,7 @@ def test_state_goes_in_all_or_not_at_all():
     before = model.state_dict()
     with pytest.raises(cnncc.SpecError, match=r"h.weight is .* but .* is needed"):
         model.load_state_dict(before | {"h.weight": np.zeros((8, 5)), "y.bias": np.ones(3)})
-    with pytest.raises(cnncc.SpecError, match="y.bias .* is missing"):
+    with pytest.raises(cnncc.SpecError, match=r"y.bias .* is missing"):
         model.load_state_dict({k: v for k, v in before.items() if k != "y.bias"})
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
     model.load_state_dict({"y.bias": [1, 2, 3.5], "z": np.ones(1)}, strict=False)
@@ -375,7 +375,7 @@ def test_a_saved_model_brings_its_network(tmp_path: Path, target: str):
     saved = cnncc.compile(text, target=target, seed=4, width=5)
     x = blobs(3)[0]
     saved.save(tmp_path / "m.safetensors")
-    found = cnncc.Model.load(tmp_path / "m.safetensors", target=target, batch=3)
+    found = cnncc.load(tmp_path / "m.safetensors", target=target, batch=3)
     assert np.array_equal(found(x), saved(x))
     assert found(x).shape == (3, 5)
     weights = cnncc.compile(text, target=target, width=5)
@@ -383,6 +383,14 @@ def test_a_saved_model_brings_its_network(tmp_path: Path, target: str):
     assert same_state(weights, saved)
     with pytest.raises(cnncc.SpecError, match="E0707"):
         cnncc.compile(text, target="interp").load_weights(tmp_path / "m.safetensors")
+
+
+def test_a_saved_network_may_come_from_a_file_of_any_name(tmp_path: Path):
+    for file in (tmp_path / "net.txt", tmp_path / "a b.cnn"):
+        file.write_text(net("dense(2)"))
+        saved = cnncc.compile(file, target="interp")
+        saved.save(tmp_path / "m.safetensors")
+        assert same_state(cnncc.load(tmp_path / "m.safetensors", target="interp"), saved)
 
 
 def test_a_saved_network_keeps_its_imports_and_its_choice(tmp_path: Path):

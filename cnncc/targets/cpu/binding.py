@@ -5,7 +5,7 @@ it runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class Binding:
     arena_slots: Array
     constants: dict[str, Array]
     pool: ArenaPool
+    jobs: dict[int, Array] = field(default_factory=dict)  # with the addresses in one arena
 
     def run(self, phase: int, outside: Mapping[str, Array], team: Team, arena: Array) -> None:
         """Run one phase on an arena. `outside`: the caller's arrays by tensor name, contiguous and
@@ -50,13 +51,22 @@ class Binding:
         entry = self.program.entries.get(phase)
         if entry is None:
             return
-        job = self.job.copy()
-        job[self.arena_slots] += arena.ctypes.data
-        slots = self.program.slots
+        job = self.job_in(arena)
+        slots, tensors = self.program.slots, self.program.tensors
         for name, array in outside.items():
-            if name in slots and self.program.tensors[name].space == "outside":
+            if name in slots and tensors[name].space == "outside":
                 job[2 * slots[name] + 2] = array.ctypes.data
         team.run(entry.address, job)
+
+    def job_in(self, arena: Array) -> Array:
+        """A job table whose arena tensors lie in this arena; the caller's arrays are still to come."""
+        address = arena.ctypes.data
+        job = self.jobs.get(address)
+        if job is None:
+            job = self.job.copy()
+            job[self.arena_slots] += address
+            self.jobs[address] = job
+        return job.copy()
 
 
 def bind(

@@ -134,8 +134,7 @@ def _entry(program: Program, slots: Sequence[Slot], first: int, step: Step) -> i
 def _job(binding: Binding, inputs: Mapping[str, Array], arena: Array) -> tuple[Array, list[Array]]:
     """The job table for an arena, and the arrays for results that it points to."""
     program = binding.program
-    job = binding.job.copy()
-    job[binding.arena_slots] += arena.ctypes.data
+    job = binding.job_in(arena)
     results = []
     for name, slot in program.slots.items():
         tensor = program.tensors[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from cnncc.graph.ir import Graph
 from cnncc.graph.sources import Constant, Input, Parameter
@@ -81,7 +82,7 @@ class Program:
     def phase_of(self, node: str) -> int:
         return self.phases.get(node, 0)
 
-    @property
+    @cached_property
     def slots(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.tensors)}
 
