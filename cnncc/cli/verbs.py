@@ -15,6 +15,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _AMOUNT = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[KMGT]?)(i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 MOST_DIGITS = 18
+MOST_THREADS = 1024
 
 
 class Form(argparse.RawDescriptionHelpFormatter):
@@ -104,7 +105,7 @@ def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Limits on what a compiled network may use."""
     parser.add_argument(
-        "--threads", metavar="N", type=positive, help="threads to use (default: all cores)"
+        "--threads", metavar="N", type=threads, help="threads to use (default: all cores)"
     )
     parser.add_argument(
         "--max-memory",
@@ -152,6 +153,14 @@ def natural(text: str) -> int:
     if not _INTEGER.fullmatch(text) or len(text) > MOST_DIGITS or int(text) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
     return int(text)
+
+
+def threads(text: str) -> int:
+    """A number of threads that a team may have. Raises ArgumentTypeError."""
+    number = positive(text)
+    if number > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"there are at most {MOST_THREADS} threads")
+    return number
 
 
 def rate(text: str) -> float:

@@ -13,7 +13,7 @@ from typing import ClassVar
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.graph.layer import Extents, LayerBuilder
 from cnncc.loops.build import NestBuilder, parallel
-from cnncc.loops.ir import Index, Int, Nest, Size, Var
+from cnncc.loops.ir import Index, Int, Load, Nest, Size, Store, Var
 from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
 from cnncc.tensor import DType, Extent, TensorType, evaluate, product
 
@@ -61,10 +61,30 @@ class Reshape(Op):
         x = n.input("x", t, " ".join([*lead, *(f"a{i}" for i in range(len(t.shape)))]))
         y = n.output("y", out, " ".join([*lead, *(f"b{i}" for i in range(len(out.shape)))]))
         index = [Var(f"i_{a}") for a in [*lead, *(f"b{i}" for i in range(len(out.shape)))]]
+        if len(out.shape) == 1:
+            return self._vector(n, t, index[: len(lead)])
         extents = n.buffers[-1].extents
         source = self._source(t, out, index[len(lead) :])
         store = y.store(index, x[(*index[: len(lead)], *source)])
         return n.nest(parallel([(v.name, e) for v, e in zip(index, extents, strict=True)], store))
+
+    @staticmethod
+    def _vector(n: NestBuilder, t: TensorType, lead: list[Var]) -> Nest:
+        """To a vector: loops over the input, because the number of an element needs no division.
+
+        The channel's share of the number comes last, as that axis runs fastest in memory.
+        """
+        x, y = n.buffers
+        index = [*lead, *(Var(f"i_a{i}") for i in range(len(t.shape)))]
+        number: Index = Int(0)
+        for i in range(1, len(t.shape)):
+            number = number * Size(f"a{i}") + Var(f"i_a{i}")
+        channel: Index = Var("i_a0")
+        for i in range(1, len(t.shape)):
+            channel = channel * Size(f"a{i}")
+        loops = [(v.name, e) for v, e in zip(index, x.extents, strict=True)]
+        store = Store(y.name, (*lead, number + channel), Load(x.name, tuple(index)))
+        return n.nest(parallel(loops, store))
 
     @staticmethod
     def _source(t: TensorType, out: TensorType, index: list[Var]) -> list[Index]:

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from cnncc.cli.building import extent
-from cnncc.cli.verbs import memory, natural, net_argument, positive, rate
+from cnncc.cli.verbs import memory, natural, net_argument, positive, rate, threads
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,8 @@ def test_counts_and_rates():
         (positive, "1.0"),
         (positive, "9" * 30),
         (rate, "0"),
+        (threads, "0"),
+        (threads, "1025"),
         (rate, "nan"),
         (extent, "H"),
         (extent, "1=2"),

@@ -3,6 +3,7 @@
 `pytest --update-golden tests/docs` rewrites what differs; read the difference before keeping it.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -99,6 +100,19 @@ def test_files_that_are_named_exist(path):
     text = path.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:cnncc|tests|specs|docs|grammar|bench)/[\w./]+)`", text):
         assert (ROOT / name).exists() or name in MADE_WHEN_NEEDED, name
+
+
+@pytest.mark.parametrize("words", [["googlenet"], ["resnet18", "--train"], ["unet"]], ids=" ".join)
+def test_the_note_on_fusion_has_every_rule(words, capsys):
+    assert main(["explain", *words, "--json"]) == 0
+    rules = {edge["rule"] for edge in json.loads(capsys.readouterr().out)["edges"]}
+    note = (ROOT / "docs/notes/fusion.md").read_text(encoding="utf-8")
+    known = {
+        rule.strip()
+        for row in re.findall(r"^\| ([\w ,]+) \| (?:yes|no) ", note, re.MULTILINE)
+        for rule in row.split(",")
+    }
+    assert rules <= known
 
 
 def test_every_package_folder_is_introduced():

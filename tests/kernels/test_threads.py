@@ -26,7 +26,7 @@ from tests.kernels.primitives import same_bits
 from tests.networks.values import Array, inputs, parameters
 
 ROOT = Path(__file__).parents[2]
-BATCH = 5
+BATCH = 3
 PATIENCE = 120  # seconds until a call counts as hung
 
 
