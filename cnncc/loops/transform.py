@@ -193,16 +193,24 @@ def jam(body: Body, var: str, copies: Sequence[Index]) -> Body:
     """
     if len(copies) == 1:
         return substitute(body, {var: copies[0]})
-    return _jam(body, var, tuple(copies), dependents(body, var))
+    found = dependents(body, var)
+    joint = "_"
+    while any(name.startswith(f"{f}{joint}") for f in found for name in _locals(body)):
+        joint += "_"  # the copies' names are new
+    return _jam(body, var, tuple(copies), found, joint)
 
 
-def _jam(body: Body, var: str, copies: tuple[Index, ...], found: set[str]) -> Body:
+def _locals(body: Body) -> set[str]:
+    return {s.name for s in statements(body) if isinstance(s, Let)}
+
+
+def _jam(body: Body, var: str, copies: tuple[Index, ...], found: set[str], joint: str) -> Body:
     out: list[Statement] = []
     run: list[Statement] = []  # dependent statements that are to be interleaved
 
     def flush() -> None:
         for number, index in enumerate(copies):
-            names = {name: f"{name}_{number}" for name in found}
+            names = {name: f"{name}{joint}{number}" for name in found}
             out.extend(substitute(tuple(run), {var: index}, lambda n, names=names: names.get(n, n)))  # type: ignore[misc]
         run.clear()
 
@@ -213,7 +221,7 @@ def _jam(body: Body, var: str, copies: tuple[Index, ...], found: set[str]) -> Bo
             out.append(s)
         elif isinstance(s, (For, Guard)) and not _varies(s, var, found):
             flush()
-            out.append(replace(s, body=_jam(s.body, var, copies, found)))
+            out.append(replace(s, body=_jam(s.body, var, copies, found, joint)))
         else:
             run.append(s)
     flush()

@@ -5,7 +5,6 @@ inference that shows every layer. All of them work on one store of parameters.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from cnncc.passes.check import check_memory, is_planned
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
+from cnncc.targets.locks import Lock
 from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, Shape, Store
 from cnncc.train.metrics import Classification, classifications
 
@@ -79,7 +79,7 @@ class Programs:
     train: bool
     store: AnyStore = field(init=False)
     _made: dict[str, Any] = field(default_factory=dict)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: Lock = field(default_factory=Lock)
     _copied: int = -1
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ optimizer's state live in the programs' store; this keeps the counts and what li
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from cnncc.io.safetensors import State
 from cnncc.model.arrays import InputError, Slot, as_input, slots
 from cnncc.model.programs import Evaluation, Programs, Step
 from cnncc.passes.training import BACKWARD, FORWARD, INPUT_GRADIENTS
+from cnncc.targets.locks import Lock
 from cnncc.targets.runtime import Session, shape_of
 from cnncc.train.loop import Samples, Tally
 from cnncc.train.metrics import correct
@@ -59,7 +59,7 @@ class Trainer:
         self.epochs = 0
         self.gradients: Gradients = {}
         self._pass: _Pass | None = None
-        self._lock = threading.RLock()
+        self._lock = Lock()
         for node in programs.optimizer_state:
             programs.store.write(node.name, np.zeros(node.type.dims(0), np.float32))
 

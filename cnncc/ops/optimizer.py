@@ -9,9 +9,9 @@ computes them.
              with step = rate / (1 - beta1^t), root = sqrt(1 - beta2^t), keep = 1
     adamw    the same with decay = 0 and keep = 1 - rate * decay
 
-Sources: Robbins and Monro (1951), Sutskever et al. (2013, both momenta); Kingma and Ba (2015); Loshchilov and
-Hutter (2019). All hyperparameters are run-time numbers, f32[1], so that a schedule needs no new
-kernel; 1 - beta is one of its own, because in float32 it would lose its digits.
+Sources: Robbins and Monro (1951), Sutskever et al. (2013, both momenta); Kingma and Ba (2015);
+Loshchilov and Hutter (2019). All hyperparameters are run-time numbers, f32[1], so that a schedule
+needs no new kernel; 1 - beta is one of its own, because in float32 it would lose its digits.
 """
 
 from __future__ import annotations

@@ -192,7 +192,9 @@ def _check_partial(window: Window, a: int, n: Extent) -> None:
 
 
 SEARCHED = 256
-"""Strides and paddings that are tried for a fix: whatever the numbers are, a message comes at once."""
+"""Strides and paddings that are tried for a fix: whatever the numbers are, a message comes at
+once.
+"""
 
 
 def _too_large(window: Window, spatial: Sequence[Extent], a: int) -> ShapeError:

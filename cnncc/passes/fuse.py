@@ -18,6 +18,8 @@ from cnncc.ops.base import Op, operand_axes
 from cnncc.passes.lower import Kernel, lower
 from cnncc.tensor import Extent
 
+LONGEST = 16  # nodes of a kernel: longer ones gain little and take long to compile
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -96,6 +98,7 @@ class _Fusion:
         self, graph: Graph, enabled: bool, apart: Collection[frozenset[str]], phases: dict[str, int]
     ) -> None:
         self.graph, self.enabled, self.apart, self.phases = graph, enabled, apart, phases
+        self.order = {n.name: i for i, n in enumerate(graph.nodes)}
         self.consumers = graph.consumers()
         self.results = {n for _, n in graph.outputs} | {n for pair in graph.updates for n in pair}
         self.group: dict[str, _Group] = {}
@@ -110,31 +113,27 @@ class _Fusion:
                 self.group[node.name] = _Group([node], None)
                 continue
             self.group[node.name] = _Group([node], self._lower([node]))
+            if self.enabled and node.op.name == "concat":
+                continue  # its edges have their verdicts
             # the latest producer first: the others are then complete when the kernel runs
-            order = {n.name: i for i, n in enumerate(self.graph.nodes)}
-            for name in sorted(set(node.inputs), key=lambda i: -order[i]):
+            for name in sorted(set(node.inputs), key=lambda i: -self.order[i]):
                 self.ledger.append(self._edge(self.graph[name], node))
         return Fused(self.graph, self._ordered(), tuple(self.ledger), self.slices)
 
     def _in_place(self, node: Node) -> bool:
         """Let the kernels of a concat's inputs write into its result, if every input allows it."""
-        if node.op.name != "concat" or len(set(node.inputs)) != len(node.inputs):
+        if node.op.name != "concat":
             return False
         parts = [self.graph[i] for i in node.inputs]
-        for part in parts:
-            if frozenset((part.name, node.name)) in self.apart:
-                return False
-            taken = part.name in self.slices or part.name in self.results or not part.type.batched
-            group = self.group.get(part.name)
-            if (
-                taken
-                or group is None
-                or group.kernel is None
-                or not isinstance(part.type.channels, int)
-            ):
-                return False
-            if self.phases.get(part.name) != self.phases.get(node.name):
-                return False
+        against = next((r for r in (self._copied(p, node) for p in parts) if r), "")
+        if len(set(node.inputs)) != len(node.inputs):
+            against = "one tensor is joined twice"
+        if against:
+            for part in dict.fromkeys(parts):
+                self.ledger.append(
+                    Verdict(part.name, node.name, False, "concat", f"copied: {against}")
+                )
+            return False
         start = 0
         for part in parts:
             assert isinstance(part.type.channels, int)
@@ -144,6 +143,25 @@ class _Fusion:
             reason = "its kernel writes into its channels of the result"
             self.ledger.append(Verdict(part.name, node.name, True, "concat in place", reason, size))
         return True
+
+    def _copied(self, part: Node, node: Node) -> str:
+        """Why a concat cannot have this input written in place, "" if it can."""
+        group = self.group.get(part.name)
+        if part.name in self.slices:
+            return f"{part.name} is written into another concat"
+        if part.name in self.results:
+            return f"{part.name} is a result of its own"
+        if group is None:
+            return f"{part.name} is not computed here"
+        if group.kernel is None:
+            return f"{part.name} is a concat itself"
+        if not part.type.batched or not isinstance(part.type.channels, int):
+            return f"the channels of {part.name} are not known"
+        if frozenset((part.name, node.name)) in self.apart:
+            return "the spec says nofuse"
+        if self.phases.get(part.name) != self.phases.get(node.name):
+            return "forward, backward and update can be called apart"
+        return ""
 
     def _lower(self, nodes: list[Node]) -> Kernel:
         inside = {n.name for n in nodes}
@@ -184,7 +202,7 @@ class _Fusion:
         refusal = self._refusal(producer, consumer, theirs, mine)
         if refusal:
             return apart(*refusal)
-        merged = sorted([*theirs.nodes, *mine.nodes], key=self.graph.nodes.index)
+        merged = sorted([*theirs.nodes, *mine.nodes], key=lambda n: self.order[n.name])
         try:
             kernel = self._lower(merged)
         except CannotInline as reason:
@@ -236,6 +254,8 @@ class _Fusion:
             and any(not _op(n).pointwise and not _op(n).reads_once for n in mine.nodes)
         ):
             return "anchor", "the kernel has an anchor already, and one kernel has one"
+        if len(theirs.nodes) + len(mine.nodes) > LONGEST:
+            return "length", f"a kernel has at most {LONGEST} nodes"
         if self._cycle(theirs, mine):
             return (
                 "order",
@@ -249,18 +269,24 @@ class _Fusion:
         inside = {n.name for n in (*theirs.nodes, *mine.nodes)}
         stack = [i for n in mine.nodes for i in n.inputs if i not in inside]
         stack += [i for n in theirs.nodes for i in n.inputs if i not in inside]
-        roots, seen = {n.name for n in (*theirs.nodes, *mine.nodes)}, set[str]()
+        roots, seen = inside, set[str]()
+        first = min(self.order[name] for name in roots)
         while stack:
             name = stack.pop()
             if name in roots:
                 return True
-            if name in seen:
-                continue
+            if name in seen or self._latest(name) < first:
+                continue  # nothing that early depends on the groups
             seen.add(name)
             group = self.group.get(name)
             members = group.nodes if group else [self.graph[name]]
             stack.extend(i for n in members for i in n.inputs if n.name not in roots)
         return False
+
+    def _latest(self, name: str) -> int:
+        """The place of the last node in the kernel of a node."""
+        group = self.group.get(name)
+        return self.order[group.nodes[-1].name if group else name]
 
     def _ordered(self) -> tuple[Kernel, ...]:
         """Kernels in an order in which each follows what it reads."""

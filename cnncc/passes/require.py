@@ -22,9 +22,23 @@ def check_requirements(fused: Fused, module: Module) -> None:
 
 def _broken(fused: Fused, requirement: Requirement) -> Iterator[Diagnostic]:
     layers = dict(requirement.layers)
-    kernel_of = {n.name: i for i, k in enumerate(fused.kernels) for n in k.nodes}
-    used = {name: {kernel_of[n] for n in nodes if n in kernel_of} for name, nodes in layers.items()}
-    if len(set().union(*used.values())) <= 1:
+    kernel_of = {n.name: {i} for i, k in enumerate(fused.kernels) for n in k.nodes}
+    for (
+        part,
+        place,
+    ) in fused.slices.items():  # a concat in place is made by the kernels of its parts
+        kernel_of.setdefault(place.whole, set()).update(kernel_of[part])
+    used = [
+        set[int]().union(*(kernel_of.get(n, set()) for n in nodes)) for nodes in layers.values()
+    ]
+    joined = [v for v in fused.ledger if v.fused and v.rule == "concat in place"]
+    named = {n for members in layers.values() for n in members}
+    wholes = {v.consumer for v in joined if v.consumer in named}
+    in_place = wholes and all(
+        set(nodes) & (wholes | {v.producer for v in joined if v.consumer in wholes})
+        for nodes in layers.values()
+    )
+    if in_place or len(set().union(*used)) <= 1:
         return
     nodes = {n for members in layers.values() for n in members}
     apart = [v for v in fused.ledger if not v.fused and {v.producer, v.consumer} <= nodes]

@@ -1,8 +1,8 @@
 """Compiling many kernels at once: other processes fill the cache while this one compiles its part.
 
-Numba compiles one function at a time in a process, whatever the number of threads. A large network has a hundred kernels, so
-without other processes all cores but one would wait. Whatever goes wrong in one of them, the kernel is merely
-compiled here when it is loaded.
+Numba compiles one function at a time in a process, whatever the number of threads. A large network
+has a hundred kernels, so without other processes all cores but one would wait. Whatever goes wrong
+in one of them, the kernel is merely compiled here when it is loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from cnncc.targets.load import is_stored, load_module
 
 __all__ = ["load_kernels"]
 
-WORTH_A_PROCESS = 8  # kernels: starting an interpreter and Numba takes as long as compiling about four
+WORTH_A_PROCESS = (
+    8  # kernels: starting an interpreter and Numba takes as long as compiling about four
+)
 
 _WORKER = """
 import json, sys
@@ -30,9 +32,13 @@ for text in texts:
 
 
 def load_kernels(texts: Sequence[str]) -> None:
-    """Load kernel modules, compiling those that are not in the cache on all cores of this process's."""
+    """Load kernel modules, compiling those that are not in the cache on all cores of this
+    process's.
+    """
     missing = [t for t in dict.fromkeys(texts) if not is_stored(t, kind="kernel")]
-    processes = min(detect().cores, len(missing) // WORTH_A_PROCESS) if JIT and sys.executable else 1
+    processes = (
+        min(detect().cores, len(missing) // WORTH_A_PROCESS) if JIT and sys.executable else 1
+    )
     workers = []
     if processes > 1:
         # longest first, dealt out in turn: every process gets about the same work

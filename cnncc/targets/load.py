@@ -72,7 +72,9 @@ def load_module(text: str, *, kind: Literal["kernel", "entry"], key_extra: str =
 
 
 def is_stored(text: str, *, kind: Literal["kernel", "entry"]) -> bool:
-    """Whether `text` is loaded already or was loaded by an earlier process, so that loading it is quick."""
+    """Whether `text` is loaded already or was loaded by an earlier process, so that loading it is
+    quick.
+    """
     name = module_name(text, kind=kind)
     return name in sys.modules or _intact(_path(name), name)
 

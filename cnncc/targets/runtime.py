@@ -7,7 +7,6 @@ does not know which it has.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from cnncc.targets.cpu.program import PREPARE, Program, compile_program
 from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
 from cnncc.targets.interp.program import run_interp
+from cnncc.targets.locks import Lock
 from cnncc.tensor import DType, Poly, Symbol, TensorType, evaluate
 
 BINDINGS = 8  # kept per runtime, the least recently used goes first
@@ -147,7 +147,7 @@ class Runtime:
             fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels
         )
         self._bindings: OrderedDict[Shape, Binding] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._prepared = -1
         self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], Shape] = {}
 
@@ -189,9 +189,15 @@ class Runtime:
                 limit=self.limit, threads=self.threads, arenas=ARENAS,
             )  # fmt: skip
             self._bindings[shape] = binding
+            while len(self._bindings) > 1 and self._held() > self.limit:
+                self._bindings.popitem(last=False)
             if len(self._bindings) > BINDINGS:
                 self._bindings.popitem(last=False)
             return binding
+
+    def _held(self) -> int:
+        """Bytes that all bindings may come to hold, parameters included."""
+        return self.store.bytes + sum(b.pool.size * b.pool.limit for b in self._bindings.values())
 
     def run(
         self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None
@@ -223,11 +229,12 @@ class Runtime:
         if PREPARE not in self.program.entries:
             return
         with self._lock:
-            if self._prepared == self.store.version:
+            version = self.store.version  # read first: what changes meanwhile is prepared again
+            if self._prepared == version:
                 return
             with binding.pool.acquire() as arena:
                 binding.run(PREPARE, {}, Team.shared(1), arena)
-            self._prepared = self.store.version
+            self._prepared = version
 
 
 @dataclass

@@ -1,7 +1,9 @@
-"""Many small cases of operators as one graph, so that one program compiles, binds and runs them all.
+"""Many small cases of operators as one graph, so that one program compiles, binds and runs them
+all.
 
-Every case becomes a node `y<i>` with inputs of its own: Input nodes where the operand has a batch axis, Parameter nodes
-where it has none. Both targets run the graph, and every result has the case's number in its name.
+Every case becomes a node `y<i>` with inputs of its own: Input nodes where the operand has a batch
+axis, Parameter nodes where it has none. Both targets run the graph, and every result has the case's
+number in its name.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class Twice:
     interp: InterpRuntime
 
     def run(self, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """The outputs on the CPU and by the interpreter. `arrays`: by node name; parameters may be left out."""
+        """The outputs on the CPU and by the interpreter. `arrays`: by node name; parameters may be
+        left out.
+        """
         return self.on_cpu(arrays), self.by_interpreter(arrays)
 
     def on_cpu(self, arrays: Mapping[str, Array]) -> dict[str, Array]:

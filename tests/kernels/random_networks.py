@@ -1,5 +1,5 @@
-"""Random small networks as text in the language, rich in what fusion decides about: values that are used twice, diamonds,
-residuals, concats of what is read elsewhere too, pools behind everything.
+"""Random small networks as text in the language, rich in what fusion decides about: values that are
+used twice, diamonds, residuals, concats of what is read elsewhere too, pools behind everything.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Fusion never changes a bit: random networks, fused and not, with any pairs kept apart, on both targets."""
+"""Fusion never changes a bit: random networks, fused and not, with any pairs kept apart, on both
+targets.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The CPU target on every operator: its kernels give the interpreter's bits, and derivatives their slopes.
+"""The CPU target on every operator: its kernels give the interpreter's bits, and derivatives their
+slopes.
 
-All samples that share a batch size are one program (see joined.py): a program compiles its kernels on all cores, and
-equal kernels once.
+All samples that share a batch size are one program (see joined.py): a program compiles its kernels
+on all cores, and equal kernels once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ STEP, SLOPE_ERROR = 1e-6, 1e-5  # finite differences in float64
 DIRECTIONS = 2  # random directions per operand whose slope is measured
 
 BY_OPERATOR = [[s for s in SAMPLES if s.op.name == name] for name in OPERATORS]
-ENDS = [s for own in BY_OPERATOR for s in (own if len(own) < 3 else (own[0], own[-1]))]  # narrower vectors run these
+ENDS = [
+    s for own in BY_OPERATOR for s in (own if len(own) < 3 else (own[0], own[-1]))
+]  # narrower vectors run these
 
 
 def of_batch(samples: Sequence[Sample], batch: int) -> list[Sample]:
@@ -107,8 +110,8 @@ def is_differentiable(s: Sample) -> bool:
 
 
 class Slopes:
-    """Samples with their gradients as one float64 program: outputs `y<i>`, and `d<i>_<j>` for the gradient of operand j
-    under the upstream gradient `dy<i>`.
+    """Samples with their gradients as one float64 program: outputs `y<i>`, and `d<i>_<j>` for the
+    gradient of operand j under the upstream gradient `dy<i>`.
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
@@ -157,23 +160,31 @@ def test_float64_kernels_give_the_bits_of_the_interpreter(batch: int) -> None:
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_gradients_are_the_slopes_of_the_kernels(batch: int) -> None:
-    """(f(x + h d) - f(x - h d)) / 2h = <gradient, d>, operand by operand, with the emitted kernels on both sides."""
+    """(f(x + h d) - f(x - h d)) / 2h = <gradient, d>, operand by operand, with the emitted kernels
+    on both sides.
+    """
     joint = slopes(batch)
     given = joint.arrays()
     gradients = joint.targets.on_cpu(given)
     operands = max(len(s.types) for s in joint.samples)
     measured, wrong = 0, []
-    for j in range(operands):  # the operands at one position move together: the samples do not depend on each other
+    for j in range(
+        operands
+    ):  # the operands at one position move together: the samples do not depend on each other
         for seed in range(DIRECTIONS):
             steps = {n: d for n, d in joint.directions(given, seed).items() if n.endswith(f"_{j}")}
             ahead, behind = (
-                joint.targets.on_cpu(given | {n: given[n] + sign * STEP * d for n, d in steps.items()})
+                joint.targets.on_cpu(
+                    given | {n: given[n] + sign * STEP * d for n, d in steps.items()}
+                )
                 for sign in (1, -1)
             )
             for i, s in enumerate(joint.samples):
                 if operand(i, j) not in steps:
                     continue
-                slope = float(np.sum((ahead[f"y{i}"] - behind[f"y{i}"]) * given[f"dy{i}"])) / (2 * STEP)
+                slope = float(np.sum((ahead[f"y{i}"] - behind[f"y{i}"]) * given[f"dy{i}"])) / (
+                    2 * STEP
+                )
                 gradient = gradients.get(f"d{i}_{j}", np.zeros(1))
                 expected = float(np.sum(gradient * steps[operand(i, j)]))
                 measured += 1

@@ -1,5 +1,5 @@
-"""Threads never change a bit, and nothing hangs: teams of any size, callers at once, a forked child, and kernels that
-run as plain Python.
+"""Threads never change a bit, and nothing hangs: teams of any size, callers at once, a forked
+child, and kernels that run as plain Python.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ PATIENCE = 120  # seconds until a call counts as hung
 
 @cache
 def step() -> tuple[StepGraph, dict[str, Array]]:
-    """A training step of lenet_digits, and its data: parameters, images, labels, and the optimizer's numbers."""
+    """A training step of lenet_digits, and its data: parameters, images, labels, and the
+    optimizer's numbers.
+    """
     checked = front("lenet_digits", train=True)
     assert checked.module.training is not None
     made = training_graph(checked.graph, checked.module, checked.module.training.optimizer)
@@ -59,7 +61,9 @@ def given(graph_inputs: dict[str, Array], runtime: Runtime) -> dict[str, Array]:
 
 
 def stepped(threads: int) -> dict[str, Array]:
-    """Outputs, loss and every updated parameter and state after one step: they hold each gradient."""
+    """Outputs, loss and every updated parameter and state after one step: they hold each
+    gradient.
+    """
     r = runtime(threads)
     found = r.run(given(step()[1], r))
     return found | {name: r.store.read(name) for name, _ in r.graph.updates}

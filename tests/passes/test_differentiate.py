@@ -105,7 +105,9 @@ def test_gradients_of_random_networks_are_slopes(seed: int) -> None:
     for public, name in plain.outputs:
         seeds.setdefault(name, b.add(Input(plain[name].type), name=f"seed.{public}"))
         given[seeds[name].name] = rng.standard_normal(plain[name].type.dims(2))
-    wanted = [n.name for n in plain.nodes if not n.inputs and not n.name.endswith(("_mean", "_var"))]
+    wanted = [
+        n.name for n in plain.nodes if not n.inputs and not n.name.endswith(("_mean", "_var"))
+    ]
     found = gradients(b, seeds, wanted)
     graph = b.graph([(n, g) for n, g in found.items()])
     verify(graph, "differentiate")

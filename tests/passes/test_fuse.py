@@ -81,7 +81,9 @@ def test_unfused_means_one_kernel_per_node() -> None:
     graph = network("output y = x -> conv(8, 3x3) -> relu -> maxpool(2x2)")
     fused = fuse(graph, enabled=False)
     assert all(len(names) == 1 for names in groups(fused))
-    assert {v.rule for v in fused.ledger} == {"off", "source"} or not any(v.fused for v in fused.ledger)
+    assert {v.rule for v in fused.ledger} == {"off", "source"} or not any(
+        v.fused for v in fused.ledger
+    )
 
 
 def test_complex_layer_is_one_kernel() -> None:
@@ -131,7 +133,9 @@ def test_window_that_reads_elements_again_is_not_fused() -> None:
 
 
 def test_concat_of_kernels_is_written_in_place_unless_forbidden() -> None:
-    graph = network("a = x -> conv(4, 1x1)", "b = x -> conv(8, 3x3, pad = same)", "output y = concat(a, b)")
+    graph = network(
+        "a = x -> conv(4, 1x1)", "b = x -> conv(8, 3x3, pad = same)", "output y = concat(a, b)"
+    )
     fused = fuse(graph)
     assert {v.rule for v in fused.ledger if v.fused} == {"concat in place"}
     assert [k.sink.op.name for k in fused.kernels] == ["conv", "conv"]

@@ -7,12 +7,20 @@ from hypothesis import strategies as st
 
 from cnncc.passes.plan import Life, lives, plan
 
-KERNELS = st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=3), min_size=1, max_size=9)
+KERNELS = st.lists(
+    st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=3), min_size=1, max_size=9
+)
 
 
 def test_life_reaches_from_the_writer_to_the_last_reader() -> None:
     found = lives([("x", "w", "a"), ("a", "b"), ("b", "a", "c"), ("c", "y")], {"w"}, {"y"})
-    assert found == {"x": Life(0, 0), "a": Life(0, 2), "b": Life(1, 2), "c": Life(2, 3), "y": Life(3, 4)}
+    assert found == {
+        "x": Life(0, 0),
+        "a": Life(0, 2),
+        "b": Life(1, 2),
+        "c": Life(2, 3),
+        "y": Life(3, 4),
+    }
 
 
 def test_chain_needs_two_buffers() -> None:
@@ -52,5 +60,7 @@ def test_tensors_that_meet_are_apart(kernels: list[list[str]], data: st.DataObje
             if a < b and found[a].meets(found[b]):
                 first, second = sorted((a, b), key=lambda t: made.offsets[t])
                 assert made.offsets[first] + sizes[first] <= made.offsets[second], (a, b)
-    alive = [sum(sizes[t] for t in found if found[t].meets(Life(k, k))) for k in range(len(kernels))]
+    alive = [
+        sum(sizes[t] for t in found if found[t].meets(Life(k, k))) for k in range(len(kernels))
+    ]
     assert max(alive) <= made.size <= sum(sizes.values())

@@ -40,7 +40,9 @@ net small(classes = 4) {
 
 @cache
 def network(optimizer: str) -> Checked:
-    train = f"loss = cross_entropy(scores, label)\n  optimizer = {optimizer}\n  batch = 4\n  epochs = 1"
+    train = (
+        f"loss = cross_entropy(scores, label)\n  optimizer = {optimizer}\n  batch = 4\n  epochs = 1"
+    )
     text = f"{NET}train small {{\n  target label: class[classes]\n  {train}\n}}\n"
     return front(text, train=True)
 
@@ -113,12 +115,16 @@ def test_phases_one_by_one_give_the_bits_of_all_at_once() -> None:
 def test_step_graph_is_sound(optimizer: str) -> None:
     step = step_of(optimizer)
     verify(step.graph, "training")
-    trained = {n.name for n in step.graph.of("parameter") if isinstance(n.op, Parameter) and n.op.trained}
+    trained = {
+        n.name for n in step.graph.of("parameter") if isinstance(n.op, Parameter) and n.op.trained
+    }
     assert set(step.gradients) == trained
     assert trained <= {old for old, _ in step.graph.updates}
     order = {n.name: step.phases.get(n.name, 0) for n in step.graph.nodes}
     for node in step.graph.nodes:
-        assert all(order[i] <= order[node.name] for i in node.inputs if step.graph[i].inputs), node.name
+        assert all(order[i] <= order[node.name] for i in node.inputs if step.graph[i].inputs), (
+            node.name
+        )
     assert {order[new] for _, new in step.graph.updates} == {UPDATE}
     assert all(order[name] <= BACKWARD for name in step.gradients.values())
 
@@ -149,8 +155,12 @@ def test_seeded_gradients_are_those_of_pytorch() -> None:
     a = functional.relu(functional.conv2d(t["image"], *first, padding=1, stride=2))
     b = torch.sigmoid(functional.conv2d(a, *second, padding=1, groups=4))
     maps = functional.conv2d(b, *third)
-    scores = functional.linear(functional.avg_pool2d(b, 5).flatten(1), *(t[i] for i in dense.inputs[1:]))
-    total = sum((y * t[step.seeds[p]].detach()).sum() for p, y in (("maps", maps), ("scores", scores)))
+    scores = functional.linear(
+        functional.avg_pool2d(b, 5).flatten(1), *(t[i] for i in dense.inputs[1:])
+    )
+    total = sum(
+        (y * t[step.seeds[p]].detach()).sum() for p, y in (("maps", maps), ("scores", scores))
+    )
     total.backward()
     wanted = {n: x.grad.numpy() for n, x in t.items() if n in step.gradients}
     assert set(wanted) == set(step.gradients) == {"image", *values}

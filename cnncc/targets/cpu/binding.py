@@ -59,7 +59,9 @@ class Binding:
         team.run(entry.address, job)
 
     def job_in(self, arena: Array) -> Array:
-        """A job table whose arena tensors lie in this arena; the caller's arrays are still to come."""
+        """A job table whose arena tensors lie in this arena; the caller's arrays are still to
+        come.
+        """
         address = arena.ctypes.data
         job = self.jobs.get(address)
         if job is None:
@@ -94,8 +96,14 @@ def bind(
             )
     sizes = {n: placements[n].bytes for n in program.lives}
     arena = plan(program.lives, sizes)
-    if arena.size + store.bytes > limit:
-        raise SpecError(_too_large(arena.size, store.bytes, limit, sizes, batch))
+    kept = {
+        t.alias or n: placements[n].bytes for n, t in program.tensors.items() if t.space == "store"
+    }
+    constant = sum(placements[n].bytes for n, t in program.tensors.items() if t.space == "constant")
+    lasting = store.bytes + sum(b for n, b in kept.items() if n not in store) + constant
+    if arena.size + lasting > limit:
+        raise SpecError(_too_large(arena.size, lasting, limit, sizes, batch))
+    arenas = max(1, min(arenas, (limit - lasting) // max(arena.size, 64)))
     constants = {
         n: _constant(program, n, placements[n])
         for n, t in program.tensors.items()

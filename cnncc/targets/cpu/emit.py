@@ -31,6 +31,7 @@ from cnncc.loops.ir import (
     statements,
 )
 from cnncc.loops.transform import jam, lift, parallel_loops
+from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, NotInLanes
 from cnncc.targets.cpu.printer import Printer
 from cnncc.targets.cpu.schedule import Schedule, choose
@@ -71,7 +72,7 @@ def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment
     of the kernel.
     """
-    nest = lift(expand(nest, dtype))
+    nest = lift(explicit(expand(nest, dtype), memory.haloed))
     segments: list[_Segment] = []
     for number, loop in enumerate(nest.body):
         if not isinstance(loop, For) or loop.kind is not Kind.PARALLEL:
@@ -147,9 +148,7 @@ class _Segment:
     ) -> None:
         self.nest, self.schedule, self.number = nest, schedule, number
         self.loops, self.inside = parallel_loops(nest)
-        self.printer = Printer(
-            nest, dtype, memory.innermost, memory.haloed, memory.padded, schedule.lanes
-        )
+        self.printer = Printer(nest, dtype, memory.innermost, memory.padded, schedule.lanes)
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---

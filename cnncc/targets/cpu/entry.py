@@ -44,7 +44,9 @@ def entry_text(title: str, slots: Sequence[Slot], calls: Sequence[Call]) -> str:
     every tensor.
     """
     modules = {m: f"kernel_{i}" for i, m in enumerate(dict.fromkeys(c.module for c in calls))}
-    makers = sorted({f"{slots[t].type.dtype.value}_at" for c in calls for t in c.tensors} | {"i64_at"})
+    makers = sorted(
+        {f"{slots[t].type.dtype.value}_at" for c in calls for t in c.tensors} | {"i64_at"}
+    )
     lines = [
         f'"""{_safe(title)}"""',
         "",

@@ -36,6 +36,16 @@ class Border:
     halo: Halo
     fill: float
 
+    def covers(self, other: Border) -> bool:
+        """Whether reads that need the other border find it in this one."""
+        pairs = zip(self.halo, other.halo, strict=True)
+        wide = all(a >= c and b >= d for (a, b), (c, d) in pairs)
+        return wide and self.same_fill(other)
+
+    def same_fill(self, other: Border) -> bool:
+        """Equal as bits: 0.0 and -0.0 differ."""
+        return self.fill.hex() == other.fill.hex()
+
     def joined(self, other: Border) -> Border:
         pairs = zip(self.halo, other.halo, strict=True)
         return Border(tuple((max(a, c), max(b, d)) for (a, b), (c, d) in pairs), self.fill)
@@ -54,7 +64,7 @@ def borders(nest: Nest) -> dict[str, Border]:
             continue
         border = _border(nest, load, scope)
         known = found.get(load.buffer, border)
-        if border is None or known is None or known.fill != border.fill:
+        if border is None or known is None or not known.same_fill(border):
             found[load.buffer] = None
         else:
             found[load.buffer] = known.joined(border)

@@ -32,13 +32,6 @@ def spaced(i: Index) -> tuple[Index | None, Index]:
     raise NotInLanes(f"lanes are not evenly spaced in {i}")
 
 
-def is_lane_index(i: Index) -> bool:
-    """k0 + offset + lane and nothing else."""
-    return all(
-        p in (LANE, BLOCK) or isinstance(p, (Add, Int)) or p == Var("k1") for p in subindices(i)
-    )
-
-
 def split_lane(i: Index) -> tuple[int, Index]:
     """i = coefficient * lane + rest."""
     if LANE not in set(subindices(i)):

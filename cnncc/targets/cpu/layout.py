@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cnncc.errors import CompilerBug
 from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.schedule import block_lanes
 from cnncc.tensor import TensorType
@@ -156,6 +157,8 @@ def place(
 ) -> Placement:
     """The placement of a concrete tensor. A border goes with the channels innermost."""
     dims = t.dims(batch)
+    if innermost != 1 and any(map(any, halo)):
+        raise CompilerBug("place", str(t), "a border goes with the channels innermost")
     if t.batched:
         return activation(t, dims, innermost, halo)
     if dims:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from cnncc.errors import CompilerBug
 from cnncc.loops.ir import (
     Accumulate,
     Add,
@@ -53,7 +54,6 @@ from cnncc.loops.walk import value_indices
 from cnncc.targets.cpu.lane import (
     LANE,
     NotInLanes,
-    is_lane_index,
     spaced,
     split_block,
     split_lane,
@@ -80,7 +80,6 @@ class Printer:
     nest: Nest
     dtype: DType  # of all values
     innermost: Mapping[str, int]
-    haloed: frozenset[str]  # buffers whose border holds what lies outside
     padded: frozenset[str]  # buffers that may be read up to the next whole block
     lanes: int
     names: set[str] = field(default_factory=set)  # words of the vector module
@@ -178,8 +177,10 @@ class Printer:
                 return self._literal(x)
             case Ref(name):
                 return name
-            case Load(buffer, index, outside):
-                return self._load(buffer, index, outside)
+            case Load(buffer, index, None):
+                return self._load(buffer, index)
+            case Load():
+                raise CompilerBug("print", v.buffer, "what lies outside is made explicit before")
             case AsFloat(i):
                 if LANE in set(subindices(i)):
                     raise NotInLanes("an index that differs between lanes is used as a number")
@@ -235,37 +236,30 @@ class Printer:
             return self._call(self.dtype.value, "inf" if x > 0 else "-inf")
         return self._call(self.dtype.value, repr(x))
 
-    def _load(self, buffer: str, index: tuple[Index, ...], outside: float | None) -> str:
+    def _load(self, buffer: str, index: tuple[Index, ...]) -> str:
         element = self.nest.buffer(buffer).dtype
         place, step = self.address(buffer, index)
         if step is None:
             text = self._call("load1", buffer, place)
         else:
             dense = step == Int(1)
-            tail = [self.tail] if self.tail and not (dense and buffer in self.padded) else []
+            tail = (
+                [self.tail] if self.tail and not (dense and self._in_panel(buffer, index)) else []
+            )
             word = f"load{'' if dense else '_strided'}{'_tail' if tail else ''}{self.lanes}"
             text = self._call(word, buffer, place, *([] if dense else [self.index(step)]), *tail)
         if element is not self.dtype:
             text = self._call(f"to_{self.dtype.value}", text)
-        if outside is None or buffer in self.haloed:
-            return text
-        conditions = self._inside(buffer, index)
-        if not conditions:
-            return text
-        other = self._literal(outside)
-        if step is not None:
-            other = self._call(f"splat{self.lanes}", other)
-        return f"({text} if {' and '.join(conditions)} else {other})"
+        return text
 
-    def _inside(self, buffer: str, index: tuple[Index, ...]) -> list[str]:
-        tests = []
-        for i, extent in zip(index, self.nest.buffer(buffer).extents, strict=True):
-            if isinstance(i, (Var, Int)) or is_lane_index(i):
-                continue  # a loop variable of this very axis
-            if LANE in set(subindices(i)):
-                raise NotInLanes("lanes may lie outside")
-            tests.append(f"0 <= {self.index(i)} < {self.index(extent)}")
-        return tests
+    def _in_panel(self, buffer: str, index: tuple[Index, ...]) -> bool:
+        """Whether a whole vector may be read: the lanes are those of a block, which is padded."""
+        if buffer not in self.padded:
+            return False
+        block, rest = split_block(split_lane(index[self.innermost[buffer]])[1])
+        return block is not None and all(
+            isinstance(i, (Int, Add)) or i == Var("k1") for i in subindices(rest)
+        )
 
     # --- indices ---
 

@@ -173,20 +173,21 @@ class _Compiler:
                     known = wanted.get(tensor)
                     new = found[buffer.name]
                     wanted[tensor] = (
-                        known.joined(new) if known and known.fill == new.fill else known or new
+                        known.joined(new) if known and known.same_fill(new) else known or new
                     )
         slices = self.fused.slices
         for piece, part in slices.items():
             mine, whole = wanted.get(piece), wanted.get(part.whole)
             if mine:  # the border of a part is that of the whole
-                agree = whole and whole.fill == mine.fill
+                agree = whole and whole.same_fill(mine)
                 wanted[part.whole] = whole.joined(mine) if whole and agree else whole or mine
         updated = {new: old for old, new in self.graph.updates}
         for _, kernel in kernels:
             for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
                 if name not in self.tensors and name not in slices:
                     made = self._tensor(name, wanted.get(name), updated)
-                    if buffer.role == "out" and made.space != "outside":
+                    # a border goes with the channels innermost
+                    if buffer.role == "out" and made.space != "outside" and not made.border:
                         fastest = _fastest_axis(kernel.nest, buffer, made.innermost or 0)
                         made = replace(made, innermost=fastest)
                     self.tensors[name] = made
@@ -308,7 +309,8 @@ class _Compiler:
         return steps
 
     def _covers(self, tensor: Tensor, wanted: Border) -> bool:
-        return tensor.border is not None and tensor.border.fill == wanted.fill
+        """Whether the tensor's border holds what a kernel reads outside it."""
+        return tensor.border is not None and tensor.border.covers(wanted)
 
     def _padded(self, tensor: Tensor) -> bool:
         """Whether a whole vector may be read at the end of the fastest axis: the caller's arrays

@@ -10,8 +10,8 @@ means
         share = claim_next(control, size, phase, tid)
     join(control, size, phase)
 
-The loop is made here, in LLVM's terms, because Numba takes seconds to analyse a function with a hundred loops; a
-network's entry is then straight-line code.
+The loop is made here, in LLVM's terms, because Numba takes seconds to analyse a function with a
+hundred loops; a network's entry is then straight-line code.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _I64 = ir.IntType(64)
 
 
 def step(control: Any, tid: int, size: int, phase: int, kernel: Any, *arguments: Any) -> None:
-    """Take part in a phase: run the kernel's shares that this thread claims, then wait for the others'."""
+    """Take part in a phase: run the kernel's shares that this thread claims, then wait for the
+    others'.
+    """
     share = claim(control, size, phase, tid)
     while share >= 0:
         kernel(*arguments, share, size)
