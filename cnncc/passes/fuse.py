@@ -130,9 +130,10 @@ class _Fusion:
             against = "one tensor is joined twice"
         if against:
             for part in dict.fromkeys(parts):
-                self.ledger.append(
-                    Verdict(part.name, node.name, False, "concat", f"copied: {against}")
-                )
+                forbidden = frozenset((part.name, node.name)) in self.apart
+                rule = "nofuse" if forbidden else "concat"
+                why = "the spec says nofuse" if forbidden else f"copied: {against}"
+                self.ledger.append(Verdict(part.name, node.name, False, rule, why))
             return False
         start = 0
         for part in parts:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from cnncc.graph.ir import Builder, Graph, Node
-from cnncc.graph.sources import Input
-from cnncc.ops import OPERATORS, Op, Sample, all_samples
+from cnncc.ops import Op, Sample, all_samples
 from cnncc.ops.base import Array
 from cnncc.passes.retype import retyped
 from cnncc.tensor import DType
@@ -29,10 +28,8 @@ SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, 3e38, -3e38]
 STEP, SLOPE_ERROR = 1e-6, 1e-5  # finite differences in float64
 DIRECTIONS = 2  # random directions per operand whose slope is measured
 
-BY_OPERATOR = [[s for s in SAMPLES if s.op.name == name] for name in OPERATORS]
-ENDS = [
-    s for own in BY_OPERATOR for s in (own if len(own) < 3 else (own[0], own[-1]))
-]  # narrower vectors run these
+# narrower vectors run the last sample of each operator: their kernels are other ones
+LAST = list({s.op.name: s for s in SAMPLES if s.batch == 2}.values())
 
 
 def of_batch(samples: Sequence[Sample], batch: int) -> list[Sample]:
@@ -92,14 +89,13 @@ def test_kernels_equal_the_oracle_on_integers(batch: int) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("lanes", [8, 4, 2, 1])
+@pytest.mark.parametrize("lanes", [8, 4, 1])
 def test_narrower_vectors_give_the_same_bits(lanes: int) -> None:
-    samples = of_batch(ENDS, 2)
-    given = data(samples, wild)
-    narrow = both_targets(joined([(s.op, s.types) for s in samples]), lanes=lanes)
+    narrow = both_targets(joined([(s.op, s.types) for s in LAST]), lanes=lanes)
     assert narrow.cpu.program.lanes == lanes
-    cpu, interp = narrow.run(given)
-    assert differing(samples, cpu, interp) == []
+    for make in (wild, floats):
+        cpu, interp = narrow.run(data(LAST, make))
+        assert differing(LAST, cpu, interp) == []
 
 
 # --- derivatives ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cnncc.loops.elementary import expand
+from cnncc.loops.interp import interpret
 from cnncc.loops.ir import (
     Assign,
     Body,
@@ -34,11 +35,11 @@ from cnncc.loops.ir import (
 from cnncc.loops.ir import test as compare
 from cnncc.loops.transform import accesses, dependents, depends, jam, lift, parallel_loops
 from cnncc.loops.verify import verify
-from cnncc.ops import all_samples
-from cnncc.tensor import DType
-from tests.loops.nests import conv, guarded_average, max_pool, pointwise, random_inputs, run
-from tests.ops.evaluate import floats
+from cnncc.ops import Sample, all_samples
+from cnncc.tensor import DType, evaluate
 from tests.kernels.primitives import same_bits
+from tests.loops.nests import conv, guarded_average, max_pool, pointwise, random_inputs, run
+from tests.ops.evaluate import NUMPY, floats
 
 NESTS = {
     "pointwise": pointwise("relu", 3, 4, 6),
@@ -123,7 +124,17 @@ def test_jam_keeps_the_bits(name: str, var: str, width: int) -> None:
     assert same(NESTS[name], made)
 
 
-@pytest.mark.parametrize(("name", "var", "width"), [("padded", "iq", 6), ("padded", "iq", 2), ("padded", "io", 3), ("conv", "iq", 4), ("conv", "io", 6), ("pool", "iq", 3)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "var", "width"),
+    [
+        ("padded", "iq", 6),
+        ("padded", "iq", 2),
+        ("padded", "io", 3),
+        ("conv", "iq", 4),
+        ("conv", "io", 6),
+        ("pool", "iq", 3),
+    ],
+)
 def test_jam_interleaves_below_serial_loops(name: str, var: str, width: int) -> None:
     made = jammed(NESTS[name], var, width)
     verify(made)
@@ -189,16 +200,11 @@ def test_accesses_lists_loads_stores_and_lookups() -> None:
     assert sorted(buffer for buffer, _ in found) == ["w", "x", "y"]
 
 
-@pytest.mark.parametrize(
-    "sample", [s for i, s in enumerate(all_samples()) if i % 9 == 0], ids=lambda s: s.op.name
-)
-def test_lift_keeps_the_bits_of_operators(sample: object) -> None:
-    from cnncc.ops.base import Sample
-    from tests.ops.evaluate import NUMPY
-    from cnncc.loops.interp import interpret
-    from cnncc.tensor import evaluate
+SOME = [s for i, s in enumerate(all_samples()) if i % 9 == 0]
 
-    assert isinstance(sample, Sample)
+
+@pytest.mark.parametrize("sample", SOME, ids=lambda s: s.op.name)
+def test_lift_keeps_the_bits_of_operators(sample: Sample) -> None:
     out = sample.op.infer(sample.types)
     nest = expand(sample.op.nest(sample.types, out), DType.F32)
     lifted = lift(nest)

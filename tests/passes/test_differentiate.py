@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cnncc.graph.ir import Builder, Node
-from cnncc.graph.sources import Input, Parameter
 from cnncc.graph.layer import Init
+from cnncc.graph.sources import Input, Parameter
 from cnncc.graph.verify import verify
 from cnncc.ops.elementwise import Add, Mul
 from cnncc.ops.rectifier import Relu

@@ -11,6 +11,7 @@ from cnncc.graph.sources import Input
 from cnncc.loops.producer import CannotInline
 from cnncc.loops.verify import verify
 from cnncc.ops.elementwise import Add, Mul
+from cnncc.ops.pool_max import MaxPool
 from cnncc.ops.rectifier import Relu
 from cnncc.ops.shape import Reshape
 from cnncc.ops.sigmoidal import Sigmoid
@@ -19,6 +20,7 @@ from cnncc.passes.lower import Kernel, lower, own_nest
 from cnncc.targets.interp.program import run_interp
 from cnncc.tensor import DType, TensorType
 from cnncc.tensor import evaluate as extent
+from cnncc.window import Axis
 from tests.kernels.random_networks import random_graph
 
 IMAGE = TensorType(DType.F32, (3, 4, 5))
@@ -119,19 +121,25 @@ def test_source_has_no_nest() -> None:
         own_nest(b.graph([("x", x)]), x)
 
 
-def test_form_that_cannot_be_inlined_is_refused() -> None:
-    """A reshape that keeps its source cannot store every element of it in its own place."""
+def test_reshape_stores_its_source_in_the_old_form_too() -> None:
     b, (x,) = inputs("x")
     a = b.add(Relu(), x, name="a")
     flat = b.add(Reshape((60,)), a, name="flat")
     graph = b.graph([("a", a), ("y", flat)])
-    try:
-        kernel = lower(graph, [a, flat], always)
-    except CannotInline as refused:
-        assert refused.reason
-    else:
-        found = run(graph, kernel)
-        np.testing.assert_array_equal(found["a"].reshape(2, 60), found["flat"])
+    kernel = lower(graph, [a, flat], always)
+    assert set(kernel.writes) == {"a", "flat"}
+    found = run(graph, kernel)
+    np.testing.assert_array_equal(found["a"].reshape(2, 60), found["flat"])
+
+
+def test_tensor_that_is_read_again_and_again_is_not_stored_on_the_way() -> None:
+    b, (x,) = inputs("x")
+    a = b.add(Relu(), x, name="a")
+    y = b.add(MaxPool((Axis(2), Axis(2))), a, name="y")  # windows overlap
+    graph = b.graph([("a", a), ("y", y)])
+    with pytest.raises(CannotInline, match="exactly once"):
+        lower(graph, [a, y], always)
+    assert lower(graph, [a, y], never).writes == ("y",)
 
 
 @pytest.mark.parametrize("seed", range(25))
