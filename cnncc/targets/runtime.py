@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,6 +150,7 @@ class Runtime:
         self._bindings: OrderedDict[Shape, Binding] = OrderedDict()
         self._lock = Lock()
         self._prepared = -1
+        self._latest: tuple[Shape | None, Binding | None] = None, None
         self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], Shape] = {}
 
     def _shape(self, inputs: Mapping[str, Array]) -> Shape:
@@ -179,9 +181,13 @@ class Runtime:
 
     def bind(self, shape: Shape) -> Binding:
         """The binding for a batch size and extents, made on first use. Raises SpecError (E08xx)."""
+        last, binding = self._latest
+        if last is shape and binding is not None:
+            return binding
         with self._lock:
             if shape in self._bindings:
                 self._bindings.move_to_end(shape)
+                self._latest = shape, self._bindings[shape]
                 return self._bindings[shape]
             check_extents(self.graph, shape)
             binding = bind(
@@ -189,6 +195,7 @@ class Runtime:
                 limit=self.limit, threads=self.threads, arenas=ARENAS,
             )  # fmt: skip
             self._bindings[shape] = binding
+            self._latest = shape, binding
             while len(self._bindings) > 1 and self._held() > self.limit:
                 self._bindings.popitem(last=False)
             if len(self._bindings) > BINDINGS:
@@ -212,7 +219,7 @@ class Runtime:
                 outputs |= session.run(phase, inputs)
             return outputs
 
-    @property
+    @cached_property
     def run_phases(self) -> list[int]:
         return [p for p in self.program.entries if p != PREPARE]
 

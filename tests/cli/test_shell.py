@@ -184,11 +184,14 @@ def test_a_wrong_environment_variable_is_a_mistake_of_the_user():
 
 
 def test_an_interrupt_ends_a_training_without_a_traceback(tmp_path):
-    log = tmp_path / "run.jsonl"
-    process = command(
-        "train", "lenet_digits", "--data", "digits", "--epochs", "100000", "--log", str(log),
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
+    net, log = tmp_path / "dots.cnn", tmp_path / "run.jsonl"
+    net.write_text(
+        "net dots {\n  input x: f32[1, 4, 4]\n  output y = x -> flatten -> dense(2)\n}\n"
+        "train dots {\n  target label: class[2]\n  loss = cross_entropy(y, label)\n"
+        "  optimizer = sgd(lr = 0.01)\n  epochs = 1_000_000\n}\n"
+    )
+    words = ["--data", "synthetic:1x4x4:2:200", "--log", str(log)]
+    process = command("train", str(net), *words, stderr=subprocess.PIPE)
     while not (log.exists() and log.read_text().count("\n") > 1):
         assert process.poll() is None
         time.sleep(0.1)

@@ -21,6 +21,7 @@ from cnncc.graph.ir import Graph, Node
 from cnncc.graph.sources import Constant, Parameter
 from cnncc.loops.random import uniform
 from cnncc.ops.dropout import SEEDS, STEPS, STREAMS, Dropout
+from cnncc.tensor import evaluate
 from cnncc.window import Window
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -174,7 +175,7 @@ def function(graph: Graph, node: Node) -> Call:
         case "maxpool":
             return _max_pool(op.window, x.dims(1)[2:], node.type.dims(1)[2:])
         case "avgpool":
-            return _average_pool(op.window, op.include_pad)
+            return _average_pool(op.window, op.include_pad, x.dims(1)[2:])
         case "globalavgpool":
             return lambda x: x.mean(dim=tuple(range(2, x.ndim)))
         case "globalmaxpool":
@@ -272,12 +273,16 @@ def _max_pool(window: Window, extents: tuple[int, ...], out: tuple[int, ...]) ->
     return lambda x: pool(F.pad(x, pads, value=-torch.inf), size, stride, 0, dilation)
 
 
-def _average_pool(window: Window, include_pad: bool) -> Call:
-    if not _symmetric(window) or any(a.dilation > 1 or a.fit == "partial" for a in window):
+def _average_pool(window: Window, include_pad: bool, extents: tuple[int, ...]) -> Call:
+    if not _symmetric(window) or any(axis.dilation > 1 for axis in window):
         raise NotImplementedError("PyTorch has no such average pool")
+    ends = zip(window, extents, strict=True)
+    up = any(
+        axis.fit == "partial" and evaluate(axis.slack(n), {}) % axis.stride for axis, n in ends
+    )
     pool, size = AVERAGE_POOLS[len(window)], tuple(axis.size for axis in window)
     stride, pad = tuple(axis.stride for axis in window), tuple(axis.lo for axis in window)
-    return lambda x: pool(x, size, stride, pad, count_include_pad=include_pad)
+    return lambda x: pool(x, size, stride, pad, ceil_mode=up, count_include_pad=include_pad)
 
 
 def _cross_entropy(scores: Tensor, label: Tensor) -> Tensor:
