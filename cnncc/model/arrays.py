@@ -175,7 +175,7 @@ def _advice(array: Array, slot: Slot) -> list[str]:
     if len(shape) == type.axes > 2 and _fits((shape[0], shape[last], *shape[1:last]), type):
         order = (0, last, *range(1, last))
         return [f"channels stand in front of the spatial axes: `x.transpose{order}`"]
-    if type.batched and type.channels == 1 and _fits((shape[0], 1, *shape[1:]), type):
+    if shape and type.batched and type.channels == 1 and _fits((shape[0], 1, *shape[1:]), type):
         return ["add the channel axis: `x[:, np.newaxis]`"]
     return []
 

@@ -22,6 +22,7 @@ from cnncc.graph.sources import Constant, Input, Parameter
 from cnncc.passes.fuse import Fused
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, bind
+from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.program import PREPARE, Program, compile_program
 from cnncc.targets.cpu.store import Store as Store
@@ -260,10 +261,27 @@ class _CpuSession:
             if max(program.phase_of(name), 0) == phase:
                 p = binding.placements[f"out:{public}"]
                 results[public] = outside[f"out:{public}"] = np.empty(p.dims, NUMPY[p.type.dtype])
+        for name in program.given.get(phase, ()):
+            _check_array(name, outside.get(name), binding.placements[name])
         binding.run(phase, outside, Team.shared(self.runtime.threads), self.arena)
         if program.graph.updates:
             self.runtime.store.version += 1  # what other programs have prepared is stale
         return results
+
+
+def _check_array(name: str, array: Array | None, expected: Placement) -> None:
+    """Kernels read the caller's memory as it is, so it must be what they were compiled for."""
+    if array is None:
+        raise ValueError(
+            f"{name.removeprefix('in:')}: this phase needs an array of {expected.type}"
+        )
+    if array.dtype != NUMPY[expected.type.dtype] or array.shape != expected.dims:
+        raise ValueError(
+            f"{name.removeprefix('in:')}: expected {expected.type} of shape {expected.dims}, got "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name.removeprefix('in:')}: expected a C-contiguous array")
 
 
 def _with_prepared(graph: Graph, phases: Mapping[str, int]) -> dict[str, int]:

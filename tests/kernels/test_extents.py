@@ -10,6 +10,7 @@ import pytest
 from cnncc.compiler import front
 from cnncc.errors import SpecError
 from cnncc.graph.ir import TypedGraph
+from cnncc.targets.runtime import shape_of
 from tests.kernels.joined import Twice, both_targets
 from tests.kernels.primitives import same_bits
 from tests.networks.values import Array, parameters
@@ -88,3 +89,22 @@ def test_array_of_another_shape_is_refused() -> None:
     for shape in [(1, 4, 8, 8), (3, 8, 8), (1, 3, 8)]:
         with pytest.raises(ValueError, match="x: expected"):
             program().cpu.run({"x": np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize("fault", ["missing", "of another type", "strided"])
+def test_array_that_kernels_cannot_read_is_refused(fault: str) -> None:
+    """They read memory, so a wrong array would give nonsense or a crash."""
+    good = image(1, 8, 8)
+    arrays = {
+        "missing": {},
+        "of another type": {"x": good.astype(np.float64)},
+        "strided": {"x": np.asfortranarray(good)},
+    }[fault]
+    cpu = program().cpu
+    program().on_cpu(parameters(graph()) | {"x": good})
+    with (
+        cpu.session(shape_of(graph(), {"x": good})) as session,
+        pytest.raises(ValueError, match="x: "),
+    ):
+        session.run(0, arrays)
+    assert cpu.run({"x": good})["maps"].shape == (1, 5, 8, 8)

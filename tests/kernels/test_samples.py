@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from keyword import kwlist
 
 import numpy as np
 import pytest
 
 from cnncc.graph.ir import Builder, Graph, Node
+from cnncc.loops.elementary import expand
+from cnncc.loops.walk import names_of
 from cnncc.ops import Op, Sample, all_samples
 from cnncc.ops.base import Array
 from cnncc.passes.retype import retyped
+from cnncc.targets.cpu import vector
 from cnncc.tensor import DType
 from tests.kernels.joined import Twice, both_targets, joined, joined_arrays, operand, source
 from tests.kernels.primitives import same_bits
@@ -96,6 +100,20 @@ def test_narrower_vectors_give_the_same_bits(lanes: int) -> None:
     for make in (wild, floats):
         cpu, interp = narrow.run(data(LAST, make))
         assert differing(LAST, cpu, interp) == []
+
+
+KERNEL_WORDS = {
+    *vector.__all__, *kwlist, "compiled", "kernel", "mixed_key", "inf", "nan", "range", "min",
+    "table", "first", "share", "shares", "rows", "row", "rest", "task", "tasks", "blocks",
+    "first_row", "k0", "k1", "left", "lane",
+}  # fmt: skip
+
+
+def test_names_of_nests_are_no_words_of_kernels() -> None:
+    """A kernel has one name space for what its nest names and for what its frame names."""
+    for sample in SAMPLES:
+        nest = expand(sample.op.nest(sample.types, sample.op.infer(sample.types)), DType.F32)
+        assert names_of(nest) & KERNEL_WORDS == set(), label(sample)
 
 
 # --- derivatives ---------------------------------------------------------------------------------

@@ -86,6 +86,15 @@ class Program:
     def slots(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.tensors)}
 
+    @cached_property
+    def given(self) -> dict[int, tuple[str, ...]]:
+        """For every phase the tensors that lie in arrays of the caller, its results among them."""
+        found: dict[int, dict[str, None]] = {}
+        for step in self.steps:
+            names = [t for t in step.tensors if self.tensors[t].space == "outside"]
+            found.setdefault(step.phase, {}).update(dict.fromkeys(names))
+        return {phase: tuple(names) for phase, names in found.items()}
+
 
 PREPARE = -1  # the phase of what depends on parameters only: run after they change
 
