@@ -54,7 +54,7 @@ def load_kernels(texts: Sequence[str]) -> None:
 
 def _start(texts: Sequence[str]) -> subprocess.Popen[bytes]:
     worker = subprocess.Popen(
-        [sys.executable, "-c", _WORKER],
+        [sys.executable, "-P", "-c", _WORKER],  # nothing is imported from the current folder
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert worker.stdin is not None

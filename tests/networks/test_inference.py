@@ -62,7 +62,7 @@ def test_deep_network(name: str) -> None:
 
 
 def test_unet_of_another_size() -> None:
-    check("unet", batch=2, width=24, size=80)
+    check("unet", batch=2, width=16, size=48)
 
 
 @pytest.mark.slow

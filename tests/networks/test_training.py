@@ -144,7 +144,7 @@ def test_small_network(name: str, batch: int) -> None:
 
 
 def test_unet() -> None:
-    check("unet", 2, smooth=True, width=8, size=48)
+    check("unet", 2, smooth=True, width=16, size=64)
 
 
 @pytest.mark.slow
