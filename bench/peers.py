@@ -37,7 +37,7 @@ from tests.networks.values import inputs, parameters
 Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[], Array]
 
-TOLERANCE = 2e-5  # relative L2 distance of any contestant from the mean of PyTorch's float64
+TOLERANCE = 2e-5  # relative L2 distance of any contestant from PyTorch in float64
 LEAST_SECONDS = 0.005  # a turn: warm up this long, then time calls for this long, each time
 CNNCC = "cnncc"
 
@@ -230,7 +230,7 @@ def machine_facts(threads: int) -> dict[str, Any]:
         "l3": machine.l3,
         "cores": machine.cores,
         "threads": threads,
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load_after": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,
