@@ -20,7 +20,7 @@ from cnncc.targets.load import load_module
 CHAINS = 12
 """Independent sums: enough to hide the latency of a multiply-add, few enough for the registers."""
 
-ROUNDS = 1 << 20
+ROUNDS = 10 << 20
 REPEATS = 5
 LEAST_BYTES = 128 << 20
 
