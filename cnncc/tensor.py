@@ -8,7 +8,6 @@ it is printed as `*`, as in `f32[*, 6, 28, 28]`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -231,7 +230,3 @@ class TensorType:
     def __str__(self) -> str:
         inner = ", ".join((["*"] if self.batched else []) + [str(e) for e in self.shape])
         return f"{self.dtype.value}[{inner}]"
-
-
-def is_power_of_two(n: int) -> bool:
-    return n > 0 and math.frexp(n)[0] == 0.5

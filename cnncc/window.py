@@ -7,7 +7,6 @@ Shapes, oracles, gradients and loop nests all call this module; no other file ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -119,13 +118,3 @@ def solve_pads(n: int, size: int, stride: int, dilation: int, out: int) -> tuple
 def transposed_out(n: Extent, axis: Axis) -> Extent:
     """The smallest extent over which `axis` has n outputs: the default of a transposed conv."""
     return (n - 1) * axis.stride + (axis.span - axis.lo - axis.hi)
-
-
-def positions(window: Window, out: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """All output positions in row-major order."""
-    if not window:
-        yield ()
-        return
-    for o in range(out[0]):
-        for rest in positions(window[1:], out[1:]):
-            yield (o, *rest)

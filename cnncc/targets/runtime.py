@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnncc.errors import Diagnostic, Note, SpecError
-from cnncc.graph.ir import Graph, Node
-from cnncc.graph.sources import Constant, Input, Parameter
+from cnncc.graph.ir import Graph
+from cnncc.graph.sources import Parameter
 from cnncc.passes.fuse import Fused
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, bind
@@ -376,15 +376,6 @@ class DictStore:
 
     def names(self) -> list[str]:
         return list(self._arrays)
-
-
-def inputs_of(graph: Graph) -> list[Node]:
-    """The data inputs of a graph, in order (targets, seeds and numbers of a step left out)."""
-    return [n for n in graph.nodes if isinstance(n.op, Input) and n.op.role == "data"]
-
-
-def constants_of(graph: Graph) -> list[Node]:
-    return [n for n in graph.nodes if isinstance(n.op, Constant)]
 
 
 def numpy_dtype(t: TensorType) -> type[np.generic]:

@@ -4,7 +4,7 @@ it runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -221,7 +221,3 @@ def _too_large(
 
 def integers_of(step: Step) -> int:
     return len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
-
-
-def phases(steps: Sequence[Step]) -> list[int]:
-    return sorted({s.phase for s in steps})

@@ -92,7 +92,3 @@ def _function(
 def _safe(text: str) -> str:
     """A comment or docstring that cannot end early."""
     return printable(text).replace("\\", "/").replace('"', "'").replace("\n", " ")
-
-
-def describe(names: Mapping[str, str]) -> str:
-    return ", ".join(f"{k}: {v}" for k, v in names.items())
