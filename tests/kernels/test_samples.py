@@ -105,7 +105,7 @@ def test_narrower_vectors_give_the_same_bits(lanes: int) -> None:
 KERNEL_WORDS = {
     *vector.__all__, *kwlist, "compiled", "kernel", "mixed_key", "inf", "nan", "range", "min",
     "table", "first", "share", "shares", "rows", "row", "rest", "task", "tasks", "blocks",
-    "first_row", "k0", "k1", "left", "lane",
+    "first_row", "k0", "k1", "left", "lane", "nth",
 }  # fmt: skip
 
 

@@ -29,10 +29,11 @@ from cnncc.loops.ir import (
     add,
     mul,
     statements,
+    substitute,
 )
 from cnncc.loops.transform import jam, lift, parallel_loops
 from cnncc.targets.cpu.inside import explicit
-from cnncc.targets.cpu.lane import BLOCK, LANE, NotInLanes
+from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer
 from cnncc.targets.cpu.schedule import Schedule, choose
 from cnncc.tensor import DType
@@ -83,6 +84,9 @@ def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     arguments = list(dict.fromkeys(a for s in segments for a in s.printer.arguments))
     tasks = [line for s in segments for line in s.lines]
     words = sorted({w for s in segments for w in s.printer.names})
+    shapes = sorted({t for s in segments for t in s.printer.shapes}, key=str)
+    if shapes:
+        words = sorted([*words, "shape"])
     buffers = [f"{b.dtype.value}*" for b in nest.buffers]
     signature = f"void({', '.join([*buffers, 'i64*', 'i64', 'i64', 'i64'])})"
     title = " Then: ".join(_title(nest, s.schedule) for s in segments)
@@ -97,6 +101,10 @@ def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
         "from cnncc.targets.cpu.compiled import compiled",
         f"from cnncc.targets.cpu.vector import {', '.join(words)}",
         *(_GENERATOR[dtype] if any(s.printer.generator for s in segments) else []),
+        *(
+            ["", *(f"{t} = shape({t.positions}, {t.vectors}, {t.lanes})" for t in shapes)]
+            * bool(shapes)
+        ),
         "",
         "",
         f'@compiled("{signature}")',
@@ -228,19 +236,19 @@ class _Segment:
         """The tile axis: whole tiles, then the remaining positions one by one."""
         s, pad = self.schedule, "    " * indent
         if not s.tile:
-            return self._body(indent, [], full=full)
+            return self._body(indent, 1, full=full)
         extent, start = self._extent(s.tile), Var(f"{s.tile}0")
         if s.whole_tiles:
             whole = [f"{pad}for {start.name} in range(0, {extent}, {s.width}):"]
         else:
             whole = [f"{pad}for {start.name} in range(0, {extent} - {s.width - 1}, {s.width}):"]
-        whole += self._body(indent + 1, [start + j for j in range(s.width)], full=full)
+        whole += self._body(indent + 1, s.width, full=full)
         if s.whole_tiles:
             return whole
         return [
             *whole,
             f"{pad}for {s.tile} in range({extent} // {s.width} * {s.width}, {extent}):",
-            *self._body(indent + 1, [], full=full),
+            *self._body(indent + 1, 1, full=full),
         ]
 
     def _streaming(self) -> list[str]:
@@ -252,20 +260,20 @@ class _Segment:
             *self._decode(2),
         ]
         if not s.vector:
-            return [*lines, "        k0 = 0", *self._body(2, [], full=True)]
+            return [*lines, "        k0 = 0", *self._body(2, 1, full=True)]
         extent = self._extent(s.vector)
         if s.lanes == 1 or s.whole_blocks:
             return [
                 *lines,
                 f"        for k0 in range(0, {extent}, {s.block}):",
-                *self._body(3, [], full=True),
+                *self._body(3, 1, full=True),
             ]
         if s.only_tail:
             return [*lines, "        k0 = 0", *self._tail(2)]
         return [
             *lines,
             f"        for k0 in range(0, {extent} - {s.block - 1}, {s.block}):",
-            *self._body(3, [], full=True),
+            *self._body(3, 1, full=True),
             f"        k0 = {extent} // {s.block} * {s.block}",
             f"        if k0 < {extent}:",
             *self._tail(3),
@@ -285,19 +293,54 @@ class _Segment:
                 return add(Mod(BLOCK, b), add(v, mul(BLOCK, -1)))
         return None
 
-    def _body(self, indent: int, positions: list[Index], *, full: bool) -> list[str]:
-        """The body for the tile's positions, with whole vectors or with a masked one."""
+    def _body(self, indent: int, positions: int, *, full: bool) -> list[str]:
+        """The body for so many positions of the tile, with whole vectors or with a masked one."""
         s = self.schedule
-        body: Body = self.inside
-        # vectors first: then each position reads its input once and uses it for all of them
-        if s.vector:
-            lane = LANE if s.lanes > 1 else Int(0)
-            body = Rewrite(index=self._group).on_body(body) if s.lanes > 1 else body
-            if full:
-                body = jam(body, s.vector, [BLOCK + (s.lanes * j) + lane for j in range(s.vectors)])
-            else:
-                body = jam(body, s.vector, [BLOCK + Var("k1") + lane])
-        if positions:
-            body = jam(body, s.tile, positions)
         self.printer.tail = "" if full else "left"
-        return self.printer.body(body, indent)
+        body: Body = self.inside
+        if s.lanes > 1:
+            body = Rewrite(index=self._group).on_body(body)
+        vectors = s.vectors if full and s.vector else 1
+        if positions > 1 or vectors > 1:
+            attempt = self.printer.copy()
+            try:
+                lines = self._tile(attempt, body, indent, positions, vectors, full=full)
+            except NotInTile:
+                pass
+            else:
+                self.printer = attempt
+                return lines
+        return self.printer.body(self._apart(body, positions, full=full), indent)
+
+    def _tile(
+        self, printer: Printer, body: Body, indent: int, positions: int, vectors: int, *, full: bool
+    ) -> list[str]:
+        """A tile as one value. Raises NotInTile."""
+        s = self.schedule
+        places: dict[str, Index] = {}
+        if s.vector:
+            part = VECTOR * s.lanes if vectors > 1 else Int(0)
+            places[s.vector] = BLOCK + (part if full else Var("k1")) + self._lane
+        if positions > 1:
+            places[s.tile] = Var(f"{s.tile}0") + POSITION
+        printer.positions, printer.vectors = positions, vectors
+        return printer.body(substitute(body, places), indent)
+
+    @property
+    def _lane(self) -> Index:
+        return LANE if self.schedule.lanes > 1 else Int(0)
+
+    def _apart(self, body: Body, positions: int, *, full: bool) -> Body:
+        """A tile as so many copies of the body; vectors first: then each position reads its input
+        once and uses it for all of them.
+        """
+        s = self.schedule
+        if s.vector and full:
+            starts = [BLOCK + (s.lanes * j) + self._lane for j in range(s.vectors)]
+            body = jam(body, s.vector, starts)
+        elif s.vector:
+            body = jam(body, s.vector, [BLOCK + Var("k1") + self._lane])
+        if positions > 1:
+            body = jam(body, s.tile, [Var(f"{s.tile}0") + j for j in range(positions)])
+        self.printer.positions = self.printer.vectors = 1
+        return body

@@ -1,4 +1,6 @@
-"""Indices that differ between the lanes of a vector: `k0 + offset + lane`, taken apart."""
+"""Indices that differ between the lanes of a vector or the parts of a tile, taken apart: `k0 + 16 *
+vector + lane`.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +8,38 @@ from cnncc.loops.ir import Add, Index, Int, Mul, Var, add, mul, subindices
 
 LANE = Var("lane")
 BLOCK = Var("k0")  # first lane of the block
+POSITION = Var("position")  # within a register tile
+VECTOR = Var("vector")  # within a register tile
 
 
 class NotInLanes(Exception):
     """This body has no vector form."""
 
 
-def spaced(i: Index) -> tuple[Index | None, Index]:
-    """i = step * lane + rest, the step an index without lanes (None: lanes do not occur)."""
-    if LANE not in set(subindices(i)):
+class NotInTile(Exception):
+    """This body has no form in which a tile is one value: its parts are written one by one."""
+
+
+def spaced(i: Index, var: Var = LANE) -> tuple[Index | None, Index]:
+    """i = step * var + rest, the step an index without it (None: it does not occur)."""
+    if var not in set(subindices(i)):
         return None, i
     match i:
         case Var():
             return Int(1), Int(0)
         case Add(a, b):
-            (x, p), (y, q) = spaced(a), spaced(b)
+            (x, p), (y, q) = spaced(a, var), spaced(b, var)
             return (y if x is None else x if y is None else add(x, y)), add(p, q)
         case Mul(a, b):
-            x, p = spaced(a)
-            y, q = spaced(b)
+            x, p = spaced(a, var)
+            y, q = spaced(b, var)
             if y is None:
                 return (None if x is None else mul(x, b)), mul(p, b)
             if x is None:
                 return mul(y, a), mul(q, a)
-    raise NotInLanes(f"lanes are not evenly spaced in {i}")
+    if var == LANE:
+        raise NotInLanes(f"lanes are not evenly spaced in {i}")
+    raise NotInTile(f"{var.name}s are not evenly spaced in {i}")
 
 
 def split_lane(i: Index) -> tuple[int, Index]:

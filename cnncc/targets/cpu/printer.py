@@ -1,15 +1,17 @@
 """Loop IR as Python text in the words of `targets.cpu.vector`.
 
-The printer is given bodies in which the lane variable has become `k0 + offset + lane`; whatever
-depends on `lane` prints as a vector, the rest as scalars. It refuses (`NotInLanes`) what has no
-vector form here, and the caller prints the scalar schedule instead.
+The printer is given bodies in which the lane variable has become `k0 + 16 * vector + lane` and the
+variable of a register tile `i0 + position`. What depends on `lane` prints as a vector, what depends
+on `position` or `vector` as a tile, the rest as scalars. It refuses what has no such form
+(`NotInTile`, `NotInLanes`), and the caller prints the parts of the tile one by one, or the scalar
+schedule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import assert_never
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, assert_never
 
 from cnncc.errors import CompilerBug
 from cnncc.loops.ir import (
@@ -48,19 +50,25 @@ from cnncc.loops.ir import (
     mul,
     statements,
     subindices,
+    substitute,
     subvalues,
 )
-from cnncc.loops.walk import value_indices
+from cnncc.loops.walk import value_indices, values
+from cnncc.targets.cpu.epilogue import assigned, defined, is_long, parts_of, refs
 from cnncc.targets.cpu.lane import (
     LANE,
+    POSITION,
+    VECTOR,
     NotInLanes,
+    NotInTile,
     spaced,
     split_block,
     split_lane,
 )
+from cnncc.targets.cpu.vector.shapes import Shape
 from cnncc.tensor import DType
 
-TILE_STATEMENTS = 8  # a loop body of so many is a register tile
+TILE_STATEMENTS = 8  # a loop body of so many operations is a register tile
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
@@ -69,6 +77,40 @@ _CALLS = {
     "max": "maximum", "min": "minimum",
     "copysign": "copysign", "scale2": "scale2", "exponent": "exponent", "mantissa": "mantissa",
 }  # fmt: skip
+
+
+class Spread(NamedTuple):
+    """Between what a value differs."""
+
+    positions: bool = False
+    vectors: bool = False
+    lanes: bool = False
+
+    def joined(self, other: Spread) -> Spread:
+        return Spread(*(a or b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def tiled(self) -> bool:
+        return self.positions or self.vectors
+
+
+class Steps(NamedTuple):
+    """How far an access moves from one position, vector, lane to the next; None: it does not."""
+
+    position: Index | None
+    vector: Index | None
+    lane: Index | None
+
+    @property
+    def tiled(self) -> bool:
+        return self.position is not None or self.vector is not None
+
+    @property
+    def spread(self) -> Spread:
+        return Spread(*(step is not None for step in self))
+
+
+_SAME = Spread()  # everywhere
 
 
 @dataclass
@@ -88,34 +130,83 @@ class Printer:
     )  # run-time arguments, in order of first use
     generator: bool = False  # the text draws random numbers
     tail: str = ""  # lanes left, when the block is not full
-    _vectors: set[str] = field(default_factory=set)  # locals that hold vectors
+    positions: int = 1  # of a register tile
+    vectors: int = 1
+    shapes: set[Shape] = field(default_factory=set)  # of tiles, constants of the module
+    _spreads: dict[str, Spread] = field(default_factory=dict)  # of locals
 
     # --- bodies ---
 
     def body(self, body: Body, indent: int) -> list[str]:
         """The lines of a body."""
-        self._vectors = self._vector_locals(body)
+        self._spreads = {}
+        self._learn(body)
         return list(self._lines(body, "    " * indent))
 
     def _lines(self, body: Body, pad: str) -> Iterator[str]:
         if not body:
             yield f"{pad}pass"
-        for s in body:
-            yield from self._statement(s, pad)
+        for part, after in parts_of(body):
+            if self.positions > 1 and is_long(part) and self._differ(part):
+                yield from self._by_position(part, after, pad)
+            else:
+                for s in part:
+                    yield from self._statement(s, pad)
+
+    def _differ(self, body: Body) -> bool:
+        """Whether what a body does differs between positions."""
+        return any(self._spread(v).positions for v in values(body))
+
+    def _by_position(self, body: Body, after: Body, pad: str) -> Iterator[str]:
+        """A long run of statements as a loop over the tile's positions. What it takes from before
+        or leaves for later lies in memory meanwhile.
+        """
+        taken = [n for n in dict.fromkeys(refs(body)) if n not in defined(body)]
+        taken = [n for n in taken if self._spreads[n].positions]
+        changed = [n for n in assigned(body) if n not in defined(body)]
+        left = [n for n in defined(body) if n in refs(after) and self._spreads[n].positions]
+        rows = {n: f"{n}_row" for n in dict.fromkeys([*taken, *changed, *left])}
+        if any(not self._spreads[n].lanes for n in (*changed, *left)):
+            raise NotInTile("a number per position that changes")
+        for n in rows:
+            if n in left:
+                memory = self._call("blank", self._shape(self._spreads[n]), self._literal(0.0))
+                yield f"{pad}{n}_rows = {memory}"
+            else:
+                yield f"{pad}{n}_rows = {self._call('in_memory', n)}"
+        yield f"{pad}for nth in range({self._call('rolled', str(self.positions))}):"
+        for n in (*taken, *(n for n in changed if n not in taken)):
+            yield f"{pad}    {rows[n]} = {self._call('take', f'{n}_rows', 'nth')}"
+        one = substitute(body, {POSITION.name: Var("nth")}, lambda n: rows.get(n, n))
+        for n, new in rows.items():
+            self._spreads[new] = self._spreads[n]._replace(positions=False)
+        kept = {n: self._spreads.pop(n) for n in defined(body)}
+        self._learn(one)
+        for s in one:
+            yield from self._statement(s, pad + "    ")
+        self._spreads.update(kept)
+        for n in (*changed, *left):
+            yield f"{pad}    {self._call('put', f'{n}_rows', 'nth', rows[n])}"
+        for n in (*changed, *left):
+            yield f"{pad}{n} = {self._call('from_memory', f'{n}_rows')}"
 
     def _statement(self, s: Statement, pad: str) -> Iterator[str]:
         match s:
             case For(var, extent, _, inner):
-                yield f"{pad}for {var} in range({self.index(extent)}):"
-                if len(inner) >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
+                yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
+                work = len(inner) * self.positions * self.vectors
+                if work >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
                     # unrolled, a tile no longer fits the registers
-                    yield f"{pad}    {self._word('keep_rolled')}()"
+                    yield f"{pad}    {self.word('keep_rolled')}()"
                 yield from self._lines(inner, pad + "    ")
             case Guard(condition, inner):
                 yield f"{pad}if {self.condition(condition)}:"
                 yield from self._lines(inner, pad + "    ")
             case Let(name, v) | Assign(name, v):
-                yield f"{pad}{name} = {self._as(v, name in self._vectors)}"
+                spread = self._spreads.get(name, _SAME)
+                if isinstance(s, Assign) and spread.tiled and not spread.lanes:
+                    raise NotInTile("a number per position that changes")
+                yield f"{pad}{name} = {self._as(v, spread)}"
             case Store(buffer, index, v):
                 yield pad + self._store(buffer, index, v)
             case Accumulate(buffer, index, v):
@@ -126,50 +217,71 @@ class Printer:
             case _:
                 assert_never(s)
 
+    def _trips(self, extent: Index, inner: Body) -> str:
+        """The text of a loop's extent. Copies of a loop inside would be most of a kernel."""
+        text = self.index(extent)
+        nested = any(isinstance(s, For) for s in statements(inner))
+        return self._call("rolled", text) if nested and isinstance(extent, Int) else text
+
     def _store(self, buffer: str, index: tuple[Index, ...], v: Value) -> str:
-        place, step = self.address(buffer, index)
+        place, steps = self.address(buffer, index)
         element = self.nest.buffer(buffer).dtype
-        if self.lanes > 1 and step is None:
+        if self.lanes > 1 and steps.lane is None:
             raise NotInLanes(f"{buffer} is stored at one place by all lanes")
-        text = self._as(v, step is not None)
+        text = self._as(v, steps.spread)
         if element is not self.dtype:
             text = self._call(f"to_{element.value}", text)
-        tail = [self.tail] if self.tail and step is not None else []
-        word = "store_tail" if tail else "store"
-        if step is None or step == Int(1):
-            return self._call(word, buffer, place, text, *tail)
-        return self._call(
-            word.replace("store", "store_strided"), buffer, place, self.index(step), text, *tail
-        )
+        tail = [self.tail] if self.tail and steps.lane is not None else []
+        strided = [] if steps.lane in (None, Int(1)) else [self.index(steps.lane)]
+        word = f"store{'_tile' * steps.tiled}{'_strided' * bool(strided)}{'_tail' * bool(tail)}"
+        apart = self._apart(steps) if steps.tiled else []
+        return self._call(word, buffer, place, *apart, *strided, text, *tail)
+
+    def _apart(self, steps: Steps) -> list[str]:
+        """The steps between positions and between vectors."""
+        return [self.index(step or Int(0)) for step in (steps.position, steps.vector)]
 
     # --- values ---
 
-    def _vector_locals(self, body: Body) -> set[str]:
-        found: set[str] = set()
+    def _learn(self, body: Body) -> None:
+        """Note between what the body's locals differ."""
         while True:
-            before = len(found)
+            before = dict(self._spreads)
             for s in statements(body):
-                if isinstance(s, (Let, Assign)) and self._wide(s.value, found):
-                    found.add(s.name)
-            if len(found) == before:
-                return found
+                if isinstance(s, (Let, Assign)):
+                    known = self._spreads.get(s.name, _SAME)
+                    self._spreads[s.name] = known.joined(self._spread(s.value))
+            if self._spreads == before:
+                return
 
-    def _wide(self, v: Value, vectors: set[str] | None = None) -> bool:
-        """Whether a value differs between lanes."""
-        if self.lanes == 1:
-            return False
-        known = self._vectors if vectors is None else vectors
-        return any(
-            (isinstance(p, Ref) and p.name in known)
-            or any(LANE in set(subindices(i)) for i in value_indices(p))
-            for p in subvalues(v)
+    def _spread(self, v: Value) -> Spread:
+        """Between what a value differs."""
+        found = _SAME
+        for part in subvalues(v):
+            if isinstance(part, Ref):
+                found = found.joined(self._spreads.get(part.name, _SAME))
+            for i in value_indices(part):
+                used = set(subindices(i))
+                found = found.joined(Spread(POSITION in used, VECTOR in used, LANE in used))
+        return found._replace(lanes=found.lanes and self.lanes > 1)
+
+    def _shape(self, spread: Spread) -> str:
+        """The name of the shape of values with that spread."""
+        shape = Shape(
+            self.positions if spread.positions else 1,
+            self.vectors if spread.vectors else 1,
+            self.lanes if spread.lanes else 1,
         )
+        self.shapes.add(shape)
+        return str(shape)
 
-    def _as(self, v: Value, wide: bool) -> str:
+    def _as(self, v: Value, wanted: Spread) -> str:
         text = self.value(v)
-        if wide and not self._wide(v):
-            return self._call(f"splat{self.lanes}", text)
-        return text
+        if self._spread(v) == wanted:
+            return text
+        if wanted.tiled:
+            return self._call("splat_tile", self._shape(wanted), text)
+        return self._call(f"splat{self.lanes}", text)
 
     def value(self, v: Value) -> str:
         match v:
@@ -190,8 +302,10 @@ class Printer:
             case Prim(fn, args):
                 return self._prim(fn, args)
             case Choose(c, a, b):
-                wide = self._wide(v)
-                return f"({self._as(a, wide)} if {self.condition(c)} else {self._as(b, wide)})"
+                spread = self._spread(v)
+                if spread.tiled and not spread.lanes:
+                    raise NotInTile("a number per position that is chosen")
+                return f"({self._as(a, spread)} if {self.condition(c)} else {self._as(b, spread)})"
             case _:
                 assert_never(v)
 
@@ -207,27 +321,24 @@ class Printer:
         return f"uniform_{self.dtype.value}(mixed_key({self.index(key)}), {count})"
 
     def _prim(self, fn: str, args: tuple[Value, ...]) -> str:
-        wide = any(self._wide(a) for a in args)
+        texts = [self.value(a) for a in args]  # a word repeats what differs less
         if fn in _INFIX:
-            a, b = (self._as(x, wide) for x in args)
-            return f"({a} {_INFIX[fn]} {b})"
+            return f"({texts[0]} {_INFIX[fn]} {texts[1]})"
         if fn == "neg":
-            return f"(-{self.value(args[0])})"
+            return f"(-{texts[0]})"
         if fn in _COMPARE:
-            a, b = (self._as(x, wide) for x in args)
-            return self._call("flag", f"{a} {_COMPARE[fn]} {b}", a)
+            return self._call("flag", f"{texts[0]} {_COMPARE[fn]} {texts[1]}", texts[0])
         if fn == "select":
-            return self._select(args, wide)
-        return self._call(_CALLS[fn], *(self._as(a, wide) for a in args))
+            return self._select(args)
+        return self._call(_CALLS[fn], *texts)
 
-    def _select(self, args: tuple[Value, ...], wide: bool) -> str:
-        chosen = [self._as(a, wide) for a in args[1:]]
+    def _select(self, args: tuple[Value, ...]) -> str:
         match args[0]:
             case Prim(fn, (a, b)) if fn in _COMPARE:
-                test = f"{self._as(a, wide)} {_COMPARE[fn]} {self._as(b, wide)}"
+                test = f"{self.value(a)} {_COMPARE[fn]} {self.value(b)}"
             case other:
-                test = f"{self._as(other, wide)} != {self._as(Lit(0.0), wide)}"
-        return self._call("select", test, *chosen)
+                test = f"{self.value(other)} != {self._literal(0.0)}"
+        return self._call("select", test, *map(self.value, args[1:]))
 
     def _literal(self, x: float) -> str:
         if x != x:
@@ -238,16 +349,20 @@ class Printer:
 
     def _load(self, buffer: str, index: tuple[Index, ...]) -> str:
         element = self.nest.buffer(buffer).dtype
-        place, step = self.address(buffer, index)
-        if step is None:
+        place, steps = self.address(buffer, index)
+        if steps.lane is None and not steps.tiled:
             text = self._call("load1", buffer, place)
         else:
-            dense = step == Int(1)
-            tail = (
-                [self.tail] if self.tail and not (dense and self._in_panel(buffer, index)) else []
-            )
-            word = f"load{'' if dense else '_strided'}{'_tail' if tail else ''}{self.lanes}"
-            text = self._call(word, buffer, place, *([] if dense else [self.index(step)]), *tail)
+            dense = steps.lane in (None, Int(1))
+            whole = steps.lane is None or (dense and self._in_panel(buffer, index))
+            tail = [self.tail] if self.tail and not whole else []
+            strided = [] if dense else [self.index(steps.lane or Int(0))]
+            how = f"{'_strided' * bool(strided)}{'_tail' * bool(tail)}"
+            if steps.tiled:
+                shape, apart = self._shape(steps.spread), self._apart(steps)
+                text = self._call(f"load_tile{how}", shape, buffer, place, *apart, *strided, *tail)
+            else:
+                text = self._call(f"load{how}{self.lanes}", buffer, place, *strided, *tail)
         if element is not self.dtype:
             text = self._call(f"to_{self.dtype.value}", text)
         return text
@@ -263,25 +378,32 @@ class Printer:
 
     # --- indices ---
 
-    def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Index | None]:
-        """The element's place in the buffer, and the step between lanes (None: all lanes read the
-        same element).
-        """
+    def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Steps]:
+        """The element's place in the buffer, and the steps from there."""
         total: Index = Size(f"{buffer}_at")
-        step: Index | None = None
+        position: Index | None = None
+        vector: Index | None = None
+        lane: Index | None = None
         for axis, i in enumerate(index):
             fastest = axis == self.innermost[buffer]
-            lane, rest = split_lane(i)
-            if lane:
-                step = Int(lane) if fastest else mul(lane, Size(f"{buffer}_step{axis}"))
+            apart = Int(1) if fastest else Size(f"{buffer}_step{axis}")
+            step, i = spaced(i, POSITION)
+            if step is not None:
+                position = mul(step, apart) if position is None else position + mul(step, apart)
+            step, i = spaced(i, VECTOR)
+            if step is not None:
+                vector = mul(step, apart) if vector is None else vector + mul(step, apart)
+            times, rest = split_lane(i)
+            if times:
+                lane = mul(times, apart)
             if fastest:
                 block, rest = split_block(rest)
                 total = add(
                     total, add(mul(block, Size(f"{buffer}_panel")), rest) if block else rest
                 )
             else:
-                total = add(total, mul(rest, Size(f"{buffer}_step{axis}")))
-        return self.index(total), step
+                total = add(total, mul(rest, apart))
+        return self.index(total), Steps(position, vector, lane)
 
     def index(self, i: Index | int) -> str:
         """The text of an index."""
@@ -291,6 +413,8 @@ class Printer:
             case Int(n):
                 return str(n)
             case Var(name):
+                if i in (POSITION, VECTOR):
+                    raise NotInTile(f"{name}s differ where a number is needed")
                 return name
             case Size(name):
                 self.arguments.setdefault(name)
@@ -310,9 +434,11 @@ class Printer:
             case Least(a, b):
                 return f"min({self.index(a)}, {self.index(b)})"
             case Fetch(buffer, index):
-                place, step = self.address(buffer, index)
-                if step is not None:
+                place, steps = self.address(buffer, index)
+                if steps.lane is not None:
                     raise NotInLanes("lanes look up different places")
+                if steps.tiled:
+                    raise NotInTile("positions look up different places")
                 return self._call("i64", self._call("load1", buffer, place))
             case _:
                 assert_never(i)
@@ -335,9 +461,15 @@ class Printer:
 
     # --- words ---
 
-    def _word(self, name: str) -> str:
+    def copy(self) -> Printer:
+        """A printer that knows as much, for an attempt that may fail."""
+        return replace(
+            self, names=set(self.names), arguments=dict(self.arguments), shapes=set(self.shapes)
+        )
+
+    def word(self, name: str) -> str:
         self.names.add(name)
         return name
 
     def _call(self, name: str, *arguments: str) -> str:
-        return f"{self._word(name)}({', '.join(arguments)})"
+        return f"{self.word(name)}({', '.join(arguments)})"

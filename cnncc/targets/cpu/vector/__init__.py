@@ -27,7 +27,22 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
                                              integers modulo their width
     f32_at(address, length)                  memory at an address: a pointer, un-jitted an array;
                                              also f64_at u8_at u16_at i32_at i64_at
+    shape(positions, vectors, lanes)         the shape of a register tile, a constant of the module
+    load_tile(S, a, i, down, along)          the part for position p and vector v is loaded at
+                                             i + p * down + v * along; with one lane: a number per
+                                             position, read when it is used
+    load_tile_tail(S, a, i, down, along, count)
+    load_tile_strided(S, a, i, down, along, stride)
+    load_tile_strided_tail(S, a, i, down, along, stride, count)
+    store_tile(a, i, down, along, v)   store_tile_tail(a, i, down, along, v, count)
+    store_tile_strided(a, i, down, along, stride, v)
+    store_tile_strided_tail(a, i, down, along, stride, v, count)
+    splat_tile(S, v)                         v in every part
+    in_memory(v)   from_memory(m)            a tile goes to memory, and comes back
+    blank(S, like)                           memory for a tile of the element type of `like`
+    take(m, p)   put(m, p, v)             the part of one position
     prefetch(a, i)                           a hint to the processor
+    rolled(n)                                n, which LLVM does not know: it cannot unroll a loop
     keep_rolled()                            in a loop's body: LLVM must not unroll the loop
 
 Partial loads and stores touch no memory beyond their count.
@@ -38,10 +53,12 @@ from __future__ import annotations
 import numpy as np
 
 from cnncc.targets.cpu.compiled import JIT
+from cnncc.targets.cpu.vector.shapes import shape
 
 __all__ = [
     "absolute",
     "bit_xor",
+    "blank",
     "copysign",
     "count2",
     "count4",
@@ -55,12 +72,14 @@ __all__ = [
     "flag",
     "floor",
     "fma",
+    "from_memory",
     "hmax",
     "hsum",
     "i32",
     "i32_at",
     "i64",
     "i64_at",
+    "in_memory",
     "keep_rolled",
     "load1",
     "load2",
@@ -79,25 +98,38 @@ __all__ = [
     "load_tail4",
     "load_tail8",
     "load_tail16",
+    "load_tile",
+    "load_tile_strided",
+    "load_tile_strided_tail",
+    "load_tile_tail",
     "mantissa",
     "maximum",
     "minimum",
     "prefetch",
+    "put",
     "relu",
     "rint",
+    "rolled",
     "scale2",
     "select",
+    "shape",
     "shift_left",
     "shift_right",
     "splat2",
     "splat4",
     "splat8",
     "splat16",
+    "splat_tile",
     "sqrt",
     "store",
     "store_strided",
     "store_strided_tail",
     "store_tail",
+    "store_tile",
+    "store_tile_strided",
+    "store_tile_strided_tail",
+    "store_tile_tail",
+    "take",
     "to_f32",
     "to_f64",
     "to_i32",
@@ -144,7 +176,7 @@ if JIT:
         splat16,
         sqrt,
     )
-    from cnncc.targets.cpu.vector.hints import keep_rolled, prefetch
+    from cnncc.targets.cpu.vector.hints import keep_rolled, prefetch, rolled
     from cnncc.targets.cpu.vector.integers import (
         bit_xor,
         count2,
@@ -186,17 +218,34 @@ if JIT:
         load_tail4,
         load_tail8,
         load_tail16,
+        load_tile,
+        load_tile_strided,
+        load_tile_strided_tail,
+        load_tile_tail,
         store,
         store_strided,
         store_strided_tail,
         store_tail,
+        store_tile,
+        store_tile_strided,
+        store_tile_strided_tail,
+        store_tile_tail,
         u8_at,
         u16_at,
+    )
+    from cnncc.targets.cpu.vector.tile import (
+        blank,
+        from_memory,
+        in_memory,
+        put,
+        splat_tile,
+        take,
     )
 else:
     from cnncc.targets.cpu.vector.twins import (
         absolute,
         bit_xor,
+        blank,
         copysign,
         count2,
         count4,
@@ -208,10 +257,12 @@ else:
         flag,
         floor,
         fma,
+        from_memory,
         hmax,
         hsum,
         i32_at,
         i64_at,
+        in_memory,
         keep_rolled,
         load1,
         load2,
@@ -230,12 +281,18 @@ else:
         load_tail4,
         load_tail8,
         load_tail16,
+        load_tile,
+        load_tile_strided,
+        load_tile_strided_tail,
+        load_tile_tail,
         mantissa,
         maximum,
         minimum,
         prefetch,
+        put,
         relu,
         rint,
+        rolled,
         scale2,
         select,
         shift_left,
@@ -244,11 +301,17 @@ else:
         splat4,
         splat8,
         splat16,
+        splat_tile,
         sqrt,
         store,
         store_strided,
         store_strided_tail,
         store_tail,
+        store_tile,
+        store_tile_strided,
+        store_tile_strided_tail,
+        store_tile_tail,
+        take,
         to_f32,
         to_f64,
         to_i32,

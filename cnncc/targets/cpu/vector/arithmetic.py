@@ -9,15 +9,17 @@ approximates.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, errors
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin
 
+from cnncc.targets.cpu.vector.tile import Tile, elementwise, lifted
 from cnncc.targets.cpu.vector.types import (
     Vector,
     broadcast,
@@ -70,29 +72,54 @@ def _call_llvm(builder: Any, stem: str, *arguments: Any) -> Any:
 # --- operators -----------------------------------------------------------------------------------
 
 
-def _teach(
-    symbol: Any, emit: Callable[[Any, Any, Any, Any], Any], *, compares: bool = False
-) -> None:
-    """Teach Numba the binary operator `symbol` on vectors, and on a vector and a scalar."""
+def _teach(symbol: Any, word: Callable[..., Any]) -> None:
+    """Teach Numba the operator `symbol` on vectors and tiles, by the typing function of a word."""
+
+    def made(operands: tuple[Any, ...]) -> tuple[Any, Any]:
+        operands = tuple(map(types.unliteral, operands))
+        on_tiles = lifted(word, operands)
+        if on_tiles is not None:
+            return on_tiles[0](*operands), on_tiles[1]
+        signature, code = word(None, *operands)
+        return signature, code
 
     @infer_global(symbol)
     class _Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
-            if kws or len(args) != 2 or not any(isinstance(t, Vector) for t in args):
+            if kws or not any(isinstance(t, (Vector, Tile)) for t in args):
                 return None
-            common = same(*args)
-            result = shaped(types.boolean, common) if compares else common
-            return signature(result, *(types.unliteral(t) for t in args))
+            return made(args)[0]
 
     def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        common = same(*sig.args)
-        left, right = (
-            spread(builder, value, t, common) for value, t in zip(arguments, sig.args, strict=True)
-        )
-        return emit(builder, common.element, left, right)
+        return made(sig.args)[1](context, builder, sig, arguments)
 
-    for operands in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+    kinds = (Vector, Tile, types.Number)
+    if word.__code__.co_argcount == 2:  # typing, x
+        patterns: Iterable[tuple[Any, ...]] = ((Vector,), (Tile,))
+    else:
+        patterns = (p for p in product(kinds, kinds) if p != (types.Number, types.Number))
+    for operands in patterns:
         lower_builtin(symbol, *operands)(lower)
+
+
+def _binary(
+    name: str, emit: Callable[[Any, Any, Any, Any], Any], *, compares: bool = False
+) -> Callable[..., Any]:
+    """The word of an operator on two operands."""
+
+    def word(typing: Any, x: Any, y: Any) -> Any:
+        common = same(x, y)
+        result = shaped(types.boolean, common) if compares else common
+
+        def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            pairs = zip(arguments, sig.args, strict=True)
+            left, right = (spread(builder, value, t, common) for value, t in pairs)
+            return emit(builder, element_of(common), left, right)
+
+        return result(*map(types.unliteral, (x, y))), codegen
+
+    word.__name__ = name
+    return word
 
 
 def _arithmetic(on_floats: str | None, on_integers: str | None) -> Callable[..., Any]:
@@ -118,13 +145,13 @@ def _compare(sign: str) -> Callable[..., Any]:
     return emit
 
 
-_teach(operator.add, _arithmetic("fadd", "add"))
-_teach(operator.sub, _arithmetic("fsub", "sub"))
-_teach(operator.mul, _arithmetic("fmul", "mul"))
-_teach(operator.truediv, _arithmetic("fdiv", None))
-_teach(operator.and_, _arithmetic(None, "and_"))
-_teach(operator.or_, _arithmetic(None, "or_"))
-_teach(operator.xor, _arithmetic(None, "xor"))
+_teach(operator.add, _binary("add", _arithmetic("fadd", "add")))
+_teach(operator.sub, _binary("sub", _arithmetic("fsub", "sub")))
+_teach(operator.mul, _binary("mul", _arithmetic("fmul", "mul")))
+_teach(operator.truediv, _binary("truediv", _arithmetic("fdiv", None)))
+_teach(operator.and_, _binary("and_", _arithmetic(None, "and_")))
+_teach(operator.or_, _binary("or_", _arithmetic(None, "or_")))
+_teach(operator.xor, _binary("xor", _arithmetic(None, "xor")))
 for _symbol, _sign in (
     (operator.lt, "<"),
     (operator.le, "<="),
@@ -133,27 +160,23 @@ for _symbol, _sign in (
     (operator.eq, "=="),
     (operator.ne, "!="),
 ):
-    _teach(_symbol, _compare(_sign), compares=True)
+    _teach(_symbol, _binary(_symbol.__name__, _compare(_sign), compares=True))
 
 
-@infer_global(operator.neg)
-class _Negation(AbstractTemplate):
-    def generic(self, args: Any, kws: Any) -> Any:
-        if kws or len(args) != 1 or not isinstance(args[0], Vector):
-            return None
-        return signature(args[0], args[0])
+def _negation(typing: Any, x: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.fneg(arguments[0]) if _is_float(x) else builder.neg(arguments[0])
+
+    return x(x), codegen
 
 
-@lower_builtin(operator.neg, Vector)
-def _lower_negation(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-    return builder.fneg(arguments[0]) if _is_float(sig.args[0]) else builder.neg(arguments[0])
+_teach(operator.neg, _negation)
 
 
 # --- functions of floats -------------------------------------------------------------------------
 
 
 def _unary(stem: str) -> Any:
-    @intrinsic
     def function(typing: Any, x: Any) -> Any:
         t = _need_float(x)
 
@@ -162,7 +185,8 @@ def _unary(stem: str) -> Any:
 
         return t(t), codegen
 
-    return function
+    function.__name__ = stem
+    return elementwise(function)
 
 
 sqrt = _unary("sqrt")
@@ -182,12 +206,12 @@ def _on_common(operands: Any, emit: Callable[..., Any]) -> Any:
     return t(*map(types.unliteral, operands)), codegen
 
 
-@intrinsic
+@elementwise
 def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
     return _on_common((x, y, z), lambda builder, *values: _call_llvm(builder, "fma", *values))
 
 
-@intrinsic
+@elementwise
 def copysign(typing: Any, x: Any, sign: Any) -> Any:
     return _on_common((x, sign), lambda builder, *values: _call_llvm(builder, "copysign", *values))
 
@@ -199,22 +223,22 @@ def _better(builder: Any, sign: str, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
 
 
-def _extreme(sign: str) -> Any:
-    @intrinsic
+def _extreme(name: str, sign: str) -> Any:
     def function(typing: Any, x: Any, y: Any) -> Any:
         def emit(builder: Any, a: Any, b: Any) -> Any:
             return _better(builder, sign, a, b)
 
         return _on_common((x, y), emit)
 
-    return function
+    function.__name__ = name
+    return elementwise(function)
 
 
-maximum = _extreme(">")
-minimum = _extreme("<")
+maximum = _extreme("maximum", ">")
+minimum = _extreme("minimum", "<")
 
 
-@intrinsic
+@elementwise
 def relu(typing: Any, x: Any) -> Any:
     t = _need_float(x)
 
@@ -230,7 +254,7 @@ def relu(typing: Any, x: Any) -> Any:
 _LAYOUT = {types.float32: (types.int32, 127, 23), types.float64: (types.int64, 1023, 52)}
 
 
-@intrinsic
+@elementwise
 def scale2(typing: Any, x: Any, n: Any) -> Any:
     t = _need_float(x, n)
     integer, bias, width = _LAYOUT[element_of(t)]
@@ -251,7 +275,7 @@ def scale2(typing: Any, x: Any, n: Any) -> Any:
     return _on_common((x, n), emit)
 
 
-@intrinsic
+@elementwise
 def exponent(typing: Any, x: Any) -> Any:
     t = _need_float(x)
     integer, bias, width = _LAYOUT[element_of(t)]
@@ -266,7 +290,7 @@ def exponent(typing: Any, x: Any) -> Any:
     return t(t), codegen
 
 
-@intrinsic
+@elementwise
 def mantissa(typing: Any, x: Any) -> Any:
     t = _need_float(x)
     integer, bias, width = _LAYOUT[element_of(t)]
@@ -291,7 +315,7 @@ def _condition(builder: Any, t: Any, value: Any) -> Any:
     return builder.fcmp_unordered("!=", value, _constant(t, 0.0))
 
 
-@intrinsic
+@elementwise
 def select(typing: Any, condition: Any, x: Any, y: Any) -> Any:
     t = same(x, y)
     condition = types.unliteral(condition)
@@ -310,7 +334,7 @@ def select(typing: Any, condition: Any, x: Any, y: Any) -> Any:
     return t(condition, types.unliteral(x), types.unliteral(y)), codegen
 
 
-@intrinsic
+@elementwise
 def flag(typing: Any, condition: Any, like: Any) -> Any:
     condition = types.unliteral(condition)
     t = shaped(element_of(_need_float(like)), condition)

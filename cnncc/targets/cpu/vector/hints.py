@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from cnncc.targets.cpu.vector.memory import element_at, place
 
-_I32 = ir.IntType(32)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 llvm.initialize_native_asmparser()  # keep_rolled is an (empty) piece of inline assembly
 
@@ -43,3 +43,13 @@ def keep_rolled(typing: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def rolled(typing: Any, count: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # the value of an (empty) piece of assembly: LLVM cannot see that it is its operand
+        kind = ir.FunctionType(_I64, [_I64])
+        return builder.call(ir.InlineAsm(kind, "", "=r,0"), arguments)
+
+    return types.int64(types.int64), codegen

@@ -13,6 +13,7 @@ from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
 from cnncc.targets.cpu.vector.arithmetic import llvm_name
+from cnncc.targets.cpu.vector.tile import elementwise
 from cnncc.targets.cpu.vector.types import (
     Vector,
     broadcast,
@@ -51,7 +52,6 @@ def _convert(builder: Any, value: Any, source: Any, target: Any, kind: ir.Type) 
 
 
 def _conversion(element: Any) -> Any:
-    @intrinsic
     def convert(typing: Any, x: Any) -> Any:
         x = types.unliteral(x)
         result = shaped(element, x)
@@ -62,7 +62,8 @@ def _conversion(element: Any) -> Any:
 
         return result(x), codegen
 
-    return convert
+    convert.__name__ = f"to_{element}"
+    return elementwise(convert)
 
 
 to_f32, to_f64 = _conversion(types.float32), _conversion(types.float64)

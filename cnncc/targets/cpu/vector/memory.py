@@ -7,7 +7,8 @@ assumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -15,7 +16,8 @@ from numba import types
 from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
-from cnncc.targets.cpu.vector.types import Vector, broadcast, element_of, iota, ir_type
+from cnncc.targets.cpu.vector.tile import Column, Tile, pack, parts, shape_of, tiled, with_arguments
+from cnncc.targets.cpu.vector.types import LANES, Vector, broadcast, element_of, iota, ir_type
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -38,41 +40,6 @@ def place(context: Any, builder: Any, t: Any, a: Any, index: Any, to: ir.Type | 
     """The LLVM pointer to element `index`, as a pointer to `to` if given."""
     pointer = builder.gep(base_of(context, builder, t, a), [index], inbounds=True)
     return pointer if to is None else builder.bitcast(pointer, to.as_pointer())
-
-
-def _load(lanes: int) -> Any:
-    @intrinsic
-    def load(typing: Any, a: Any, i: Any) -> Any:
-        element = element_at(a)
-        t = Vector(element, lanes) if lanes > 1 else element
-
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array, index = arguments
-            pointer = place(context, builder, signature.args[0], array, index, to=ir_type(t))
-            value = builder.load(pointer)
-            value.align = element.bitwidth // 8
-            return value
-
-        return t(a, types.int64), codegen
-
-    return load
-
-
-@intrinsic
-def store(typing: Any, a: Any, i: Any, v: Any) -> Any:
-    element = element_at(a)
-    if element_of(v) != element:
-        raise errors.TypingError(f"{v} cannot be stored where {element} is kept")
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, value = arguments
-        stored = builder.store(
-            value, place(context, builder, signature.args[0], array, index, to=value.type)
-        )
-        stored.align = element.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.void(a, types.int64, types.unliteral(v)), codegen
 
 
 def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
@@ -109,123 +76,206 @@ def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any, align: int)
     builder.call(function, [value, pointer, _I32(align), mask])
 
 
-def _load_tail(lanes: int) -> Any:
-    @intrinsic
-    def load_tail(typing: Any, a: Any, i: Any, count: Any) -> Any:
-        element = element_at(a)
-        t = Vector(element, lanes)
-
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array, index, n = arguments
-            pointer = place(context, builder, signature.args[0], array, index, to=ir_type(t))
-            mask = first_lanes(builder, n, lanes)
-            return _masked_load(builder, pointer, mask, ir_type(t), element.bitwidth // 8)
-
-        return t(a, types.int64, types.int64), codegen
-
-    return load_tail
+# --- one vector or number ------------------------------------------------------------------------
 
 
-@intrinsic
-def store_tail(typing: Any, a: Any, i: Any, v: Any, count: Any) -> Any:
-    element = element_at(a)
-    if not isinstance(v, Vector) or v.element != element:
-        raise errors.TypingError(f"{v} cannot be stored where {element} is kept")
+@dataclass(frozen=True)
+class _Access:
+    """How a word reaches the lanes: densely or `strided`, all of them or the first `count`."""
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, value, n = arguments
-        pointer = place(context, builder, signature.args[0], array, index, to=value.type)
-        mask = first_lanes(builder, n, v.lanes)
-        _masked_store(builder, value, pointer, mask, element.bitwidth // 8)
-        return context.get_dummy_value()
+    strided: bool
+    counted: bool
 
-    return types.void(a, types.int64, v, types.int64), codegen
+    def split(self, extra: Sequence[Any]) -> tuple[Any, Any]:
+        """The stride and the count of a word's further arguments (None: it has none)."""
+        rest = list(extra)
+        stride = rest.pop(0) if self.strided else None
+        return stride, rest.pop(0) if self.counted else None
 
+    @property
+    def extra(self) -> list[Any]:
+        return [types.int64] * (self.strided + self.counted)
 
-def _each_lane(
-    builder: Any, index: Any, stride: Any, lanes: int, visit: Callable[..., None]
-) -> None:
-    """visit(lane, index + lane * stride) for every lane, in straight-line code."""
-    for lane in range(lanes):
-        visit(lane, index)
-        index = builder.add(index, stride)
+    @property
+    def names(self) -> list[str]:
+        return ["stride"] * self.strided + ["count"] * self.counted
 
 
-def _load_strided(lanes: int) -> Any:
-    @intrinsic
-    def load_strided(typing: Any, a: Any, i: Any, stride: Any) -> Any:
-        t = Vector(element_at(a), lanes)
-
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array, index, step = arguments
-            value = ir.Constant(ir_type(t), ir.Undefined)
-
-            def take(lane: int, at: Any) -> None:
-                nonlocal value
-                one = builder.load(place(context, builder, signature.args[0], array, at))
-                value = builder.insert_element(value, one, _I32(lane))
-
-            _each_lane(builder, index, step, lanes, take)
-            return value
-
-        return t(a, types.int64, types.int64), codegen
-
-    return load_strided
+_DENSE, _TAIL = _Access(False, False), _Access(False, True)
+_STRIDED, _STRIDED_TAIL = _Access(True, False), _Access(True, True)
 
 
-@intrinsic
-def store_strided(typing: Any, a: Any, i: Any, stride: Any, v: Any) -> Any:
-    element = element_at(a)
-    if not isinstance(v, Vector) or v.element != element:
-        raise errors.TypingError(f"{v} cannot be stored where {element} is kept")
+def _take(
+    context: Any, builder: Any, kind: Any, array: Any, t: Any, index: Any, stride: Any, count: Any
+) -> Any:
+    """The value of type `t` at an index."""
+    if not isinstance(t, Vector):
+        value = builder.load(place(context, builder, kind, array, index))
+        value.align = t.bitwidth // 8
+        return value
+    align = t.element.bitwidth // 8
+    if stride is None:
+        pointer = place(context, builder, kind, array, index, to=ir_type(t))
+        if count is not None:
+            mask = first_lanes(builder, count, t.lanes)
+            return _masked_load(builder, pointer, mask, ir_type(t), align)
+        value = builder.load(pointer)
+        value.align = align
+        return value
+    if count is None:
+        value = ir.Constant(ir_type(t), ir.Undefined)
+        for lane in range(t.lanes):
+            one = builder.load(place(context, builder, kind, array, index))
+            value = builder.insert_element(value, one, _I32(lane))
+            index = builder.add(index, stride)
+        return value
+    slot = cgutils.alloca_once_value(builder, ir.Constant(ir_type(t), None))
+    with cgutils.for_range(builder, _clamped(builder, count, t.lanes)) as loop:
+        at = builder.add(index, builder.mul(loop.index, stride))
+        one = builder.load(place(context, builder, kind, array, at))
+        builder.store(builder.insert_element(builder.load(slot), one, loop.index), slot)
+    return builder.load(slot)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, step, value = arguments
 
-        def put(lane: int, at: Any) -> None:
+def _put(
+    context: Any, builder: Any, kind: Any, array: Any, t: Any, value: Any, index: Any, stride: Any,
+    count: Any,
+) -> None:  # fmt: skip
+    """Store a value of type `t` at an index."""
+    if stride is None:
+        pointer = place(context, builder, kind, array, index, to=value.type)
+        align = element_of(t).bitwidth // 8
+        if count is not None:
+            mask = first_lanes(builder, count, t.lanes)
+            _masked_store(builder, value, pointer, mask, align)
+        else:
+            builder.store(value, pointer).align = align
+        return
+    if count is None:
+        for lane in range(t.lanes):
             one = builder.extract_element(value, _I32(lane))
-            builder.store(one, place(context, builder, signature.args[0], array, at))
+            builder.store(one, place(context, builder, kind, array, index))
+            index = builder.add(index, stride)
+        return
+    with cgutils.for_range(builder, _clamped(builder, count, t.lanes)) as loop:
+        at = builder.add(index, builder.mul(loop.index, stride))
+        one = builder.extract_element(value, loop.index)
+        builder.store(one, place(context, builder, kind, array, at))
 
-        _each_lane(builder, index, step, v.lanes, put)
-        return context.get_dummy_value()
 
-    return types.void(a, types.int64, types.int64, v), codegen
-
-
-def _load_strided_tail(lanes: int) -> Any:
-    @intrinsic
-    def load_strided_tail(typing: Any, a: Any, i: Any, stride: Any, count: Any) -> Any:
-        t = Vector(element_at(a), lanes)
+def _load(lanes: int, access: _Access = _DENSE) -> Any:
+    def load(typing: Any, a: Any, i: Any, *extra: Any) -> Any:
+        element = element_at(a)
+        t = Vector(element, lanes) if lanes > 1 else element
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array, index, step, n = arguments
-            slot = cgutils.alloca_once_value(builder, ir.Constant(ir_type(t), None))
-            with cgutils.for_range(builder, _clamped(builder, n, lanes)) as loop:
-                at = builder.add(index, builder.mul(loop.index, step))
-                one = builder.load(place(context, builder, signature.args[0], array, at))
-                builder.store(builder.insert_element(builder.load(slot), one, loop.index), slot)
-            return builder.load(slot)
+            array, index, *more = arguments
+            kind = signature.args[0]
+            return _take(context, builder, kind, array, t, index, *access.split(more))
 
-        return t(a, types.int64, types.int64, types.int64), codegen
+        return t(a, types.int64, *access.extra), codegen
 
-    return load_strided_tail
+    return intrinsic(with_arguments(load, "typing", "a", "i", *access.names))
 
 
-@intrinsic
-def store_strided_tail(typing: Any, a: Any, i: Any, stride: Any, v: Any, count: Any) -> Any:
-    element = element_at(a)
-    if not isinstance(v, Vector) or v.element != element:
-        raise errors.TypingError(f"{v} cannot be stored where {element} is kept")
+def _store(access: _Access) -> Any:
+    def store(typing: Any, a: Any, i: Any, *rest: Any) -> Any:
+        # store(a, i, [stride,] v[, count])
+        v = types.unliteral(rest[access.strided])
+        element = element_at(a)
+        if element_of(v) != element or (access != _DENSE and not isinstance(v, Vector)):
+            raise errors.TypingError(f"{v} cannot be stored where {element} is kept")
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, step, value, n = arguments
-        with cgutils.for_range(builder, _clamped(builder, n, v.lanes)) as loop:
-            at = builder.add(index, builder.mul(loop.index, step))
-            one = builder.extract_element(value, loop.index)
-            builder.store(one, place(context, builder, signature.args[0], array, at))
-        return context.get_dummy_value()
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, index, *more = arguments
+            value = more.pop(access.strided)
+            stride, count = access.split(more)
+            _put(context, builder, signature.args[0], array, v, value, index, stride, count)
+            return context.get_dummy_value()
 
-    return types.void(a, types.int64, types.int64, v, types.int64), codegen
+        kinds = access.extra
+        kinds.insert(access.strided, v)
+        return types.void(a, types.int64, *kinds), codegen
+
+    names = access.names
+    names.insert(access.strided, "v")
+    return intrinsic(with_arguments(store, "typing", "a", "i", *names))
+
+
+# --- tiles ---------------------------------------------------------------------------------------
+
+
+def _each_place(
+    builder: Any, index: Any, down: Any, along: Any, positions: int, vectors: int
+) -> Iterator[tuple[int, int, Any]]:
+    """Position, vector and index of every part of a tile."""
+    for p in range(positions):
+        first = builder.add(index, builder.mul(down, _I64(p))) if p else index
+        for v in range(vectors):
+            yield p, v, builder.add(first, builder.mul(along, _I64(v))) if v else first
+
+
+def _load_tile(access: _Access) -> Any:
+    def load_tile(
+        typing: Any, shape: Any, a: Any, i: Any, down: Any, along: Any, *extra: Any
+    ) -> Any:
+        wanted = shape_of(shape)
+        element = element_at(a)
+        kinds = (shape, a, *[types.int64] * 3, *access.extra)
+        if wanted.lanes == 1:
+            column = Column(element, wanted.positions)
+
+            def numbers(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                _, array, index, step, *_ = arguments
+                first = place(context, builder, signature.args[1], array, index)
+                value = ir.Constant(context.get_value_type(column), ir.Undefined)
+                return builder.insert_value(builder.insert_value(value, first, 0), step, 1)
+
+            return column(*kinds), numbers
+        t = tiled(element, wanted)
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _, array, index, down, along, *more = arguments
+            kind = signature.args[1]
+            return pack(
+                builder,
+                t,
+                [
+                    _take(context, builder, kind, array, t.part, at, *access.split(more))
+                    for _, _, at in _each_place(builder, index, down, along, t.positions, t.vectors)
+                ],
+            )
+
+        return t(*kinds), codegen
+
+    names = ["typing", "shape", "a", "i", "down", "along", *access.names]
+    return intrinsic(with_arguments(load_tile, *names))
+
+
+def _store_tile(access: _Access) -> Any:
+    def store_tile(typing: Any, a: Any, i: Any, down: Any, along: Any, *rest: Any) -> Any:
+        # store_tile(a, i, down, along, [stride,] v[, count])
+        t = rest[access.strided]
+        element = element_at(a)
+        if not isinstance(t, Tile) or element_of(t.part) != element:
+            raise errors.TypingError(f"{t} cannot be stored where {element} is kept")
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, index, down, along, *more = arguments
+            given = parts(context, builder, t, more.pop(access.strided))
+            stride, count = access.split(more)
+            kind = signature.args[0]
+            for p, v, at in _each_place(builder, index, down, along, t.positions, t.vectors):
+                _put(context, builder, kind, array, t.part, given(p, v), at, stride, count)
+            return context.get_dummy_value()
+
+        kinds = access.extra
+        kinds.insert(access.strided, t)
+        return types.void(a, *[types.int64] * 3, *kinds), codegen
+
+    names = access.names
+    names.insert(access.strided, "v")
+    return intrinsic(with_arguments(store_tile, "typing", "a", "i", "down", "along", *names))
 
 
 def _at(element: Any) -> Any:
@@ -240,11 +290,17 @@ def _at(element: Any) -> Any:
 
 
 load1, load2, load4, load8, load16 = map(_load, (1, 2, 4, 8, 16))
-load_tail2, load_tail4, load_tail8, load_tail16 = map(_load_tail, (2, 4, 8, 16))
-load_strided2, load_strided4, load_strided8, load_strided16 = map(_load_strided, (2, 4, 8, 16))
-load_strided_tail2, load_strided_tail4, load_strided_tail8, load_strided_tail16 = map(
-    _load_strided_tail, (2, 4, 8, 16)
+load_tail2, load_tail4, load_tail8, load_tail16 = (_load(n, _TAIL) for n in LANES)
+load_strided2, load_strided4, load_strided8, load_strided16 = (_load(n, _STRIDED) for n in LANES)
+load_strided_tail2, load_strided_tail4, load_strided_tail8, load_strided_tail16 = (
+    _load(n, _STRIDED_TAIL) for n in LANES
 )
+store, store_tail = _store(_DENSE), _store(_TAIL)
+store_strided, store_strided_tail = _store(_STRIDED), _store(_STRIDED_TAIL)
+load_tile, load_tile_tail = _load_tile(_DENSE), _load_tile(_TAIL)
+load_tile_strided, load_tile_strided_tail = _load_tile(_STRIDED), _load_tile(_STRIDED_TAIL)
+store_tile, store_tile_tail = _store_tile(_DENSE), _store_tile(_TAIL)
+store_tile_strided, store_tile_strided_tail = _store_tile(_STRIDED), _store_tile(_STRIDED_TAIL)
 f32_at, f64_at = _at(types.float32), _at(types.float64)
 u8_at, u16_at = _at(types.uint8), _at(types.uint16)
 i32_at, i64_at = _at(types.int32), _at(types.int64)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnncc.loops import numerics
+from cnncc.targets.cpu.vector.shapes import Shape
 
 Array = np.ndarray[Any, Any]
 
@@ -101,12 +102,95 @@ def store_strided_tail(a: Array, i: int, stride: int, v: Array, count: int) -> N
         a[at] = v[lane]
 
 
+def _tile_places(
+    a: Array, i: int, steps: tuple[int, int, int], shape: tuple[int, int, int]
+) -> Array:
+    """The places of a tile's elements: [positions, vectors, lanes]."""
+    grids = np.ogrid[tuple(slice(n) for n in shape)]
+    places = np.asarray(i + sum(s * grid for s, grid in zip(steps, grids, strict=True)))
+    if places.size:
+        _inside(a, int(places.min()), int(places.max()))
+    return np.broadcast_to(places, shape)
+
+
+def load_tile_strided_tail(
+    shape: Shape, a: Array, i: int, down: int, along: int, stride: int, count: int
+) -> Array:
+    extents = (shape.positions, shape.vectors, shape.lanes)
+    count = max(0, min(count, shape.lanes))
+    value = np.zeros(extents, a.dtype)
+    value[..., :count] = a[_tile_places(a, i, (down, along, stride), (*extents[:2], count))]
+    return value
+
+
+def load_tile_strided(shape: Shape, a: Array, i: int, down: int, along: int, stride: int) -> Array:
+    return load_tile_strided_tail(shape, a, i, down, along, stride, shape.lanes)
+
+
+def load_tile_tail(shape: Shape, a: Array, i: int, down: int, along: int, count: int) -> Array:
+    return load_tile_strided_tail(shape, a, i, down, along, 1, count)
+
+
+def load_tile(shape: Shape, a: Array, i: int, down: int, along: int) -> Array:
+    return load_tile_strided_tail(shape, a, i, down, along, 1, shape.lanes)
+
+
+def store_tile_strided_tail(
+    a: Array, i: int, down: int, along: int, stride: int, v: Array, count: int
+) -> None:
+    _storable(a, v)
+    count = max(0, min(count, v.shape[2]))
+    a[_tile_places(a, i, (down, along, stride), (*v.shape[:2], count))] = v[..., :count]
+
+
+def store_tile_strided(a: Array, i: int, down: int, along: int, stride: int, v: Array) -> None:
+    store_tile_strided_tail(a, i, down, along, stride, v, v.shape[2])
+
+
+def store_tile_tail(a: Array, i: int, down: int, along: int, v: Array, count: int) -> None:
+    store_tile_strided_tail(a, i, down, along, 1, v, count)
+
+
+def store_tile(a: Array, i: int, down: int, along: int, v: Array) -> None:
+    store_tile_strided_tail(a, i, down, along, 1, v, v.shape[2])
+
+
+def splat_tile(shape: Shape, v: Any) -> Array:
+    return np.array(np.broadcast_to(v, (shape.positions, shape.vectors, shape.lanes)))
+
+
+def in_memory(v: Array) -> Array:
+    return v.copy()
+
+
+def from_memory(m: Array) -> Array:
+    return m.copy()
+
+
+def blank(shape: Shape, like: Any) -> Array:
+    return np.zeros((shape.positions, shape.vectors, shape.lanes), np.asarray(like).dtype)
+
+
+def put(m: Array, p: int, v: Array) -> None:
+    m[p] = v
+
+
+def take(m: Array, p: int) -> Array:
+    """[1, vectors, lanes], or [lanes] where there is one vector."""
+    return m[p, 0] if m.shape[1] == 1 else m[p : p + 1]
+
+
 def prefetch(a: Array, i: int) -> None:
     """A hint; any address is allowed and nothing happens."""
 
 
 def keep_rolled() -> None:
     """A hint to LLVM; nothing happens."""
+
+
+def rolled(count: int) -> int:
+    """The count; LLVM must not know it."""
+    return count
 
 
 def sqrt(x: Any) -> Any:

@@ -1,0 +1,376 @@
+"""The Numba type of a register tile: `positions` x `vectors` vectors (or numbers), and the lifting
+of every word on vectors to tiles.
+
+A kernel that computes several outputs together is written as if it computed one: in a 14 x 2 tile
+`acc = fma(x, w, acc)` stands for all 28 operations, x having one number per position, w one vector
+per block of lanes.  What has extent 1 along a dimension is repeated along it, as in NumPy.  A tile
+has no loop and no memory: it is so many LLVM values, and a word emits its parts one by one.
+
+Numbers per position (`lanes` = 1) are read, and what is computed of them alone is computed, only
+when a word needs them: fourteen numbers that wait for their use would not fit beside 28
+accumulators.  So a buffer that is read in this form must not be written in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, errors
+from numba.core.imputils import lower_constant
+from numba.core.typing.typeof import typeof_impl
+from numba.extending import intrinsic, models, register_model
+
+from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.vector.types import Vector, ir_type, spread
+
+__all__ = [
+    "Column",
+    "Tile",
+    "blank",
+    "elementwise",
+    "from_memory",
+    "in_memory",
+    "lifted",
+    "pack",
+    "part_of",
+    "parts",
+    "put",
+    "shape_of",
+    "splat_tile",
+    "take",
+    "tiled",
+    "with_arguments",
+]
+
+_I64 = ir.IntType(64)
+
+
+class Tile(types.Type):
+    """`positions` x `vectors` values of type `part`, held as one LLVM array."""
+
+    def __init__(self, part: Any, positions: int, vectors: int, name: str = "") -> None:
+        self.part, self.positions, self.vectors = part, positions, vectors
+        super().__init__(name=name or f"{positions}x{vectors}x{part}")
+
+
+@register_model(Tile)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, tile: Tile) -> None:
+        super().__init__(
+            manager, tile, ir.ArrayType(ir_type(tile.part), tile.positions * tile.vectors)
+        )
+
+
+class Column(Tile):
+    """A number per position, `step` elements apart: a pointer and the step."""
+
+    def __init__(self, element: Any, positions: int) -> None:
+        super().__init__(element, positions, 1, f"column of {positions} {element}")
+
+
+@register_model(Column)
+class _ColumnModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, column: Column) -> None:
+        pointer = ir_type(column.part).as_pointer()
+        super().__init__(manager, column, ir.LiteralStructType([pointer, _I64]))
+
+
+class Computed(Tile):
+    """A number per position that a word computes of other columns and of numbers."""
+
+    def __init__(self, word: Any, operands: tuple[Any, ...], part: Any, positions: int) -> None:
+        self.word, self.operands = word, operands
+        inner = ", ".join(map(str, operands))
+        super().__init__(part, positions, 1, f"{word.__name__}({inner}) of {positions} {part}")
+
+
+@register_model(Computed)
+class _ComputedModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, computed: Computed) -> None:
+        values = [manager[t].get_value_type() for t in computed.operands]
+        super().__init__(manager, computed, ir.LiteralStructType(values))
+
+
+class _Rows(types.Type):
+    """A tile in memory, of which a loop takes one position after the other."""
+
+    def __init__(self, tile: Tile) -> None:
+        self.tile = tile
+        super().__init__(name=f"rows of {tile}")
+
+
+@register_model(_Rows)
+class _RowsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, rows: _Rows) -> None:
+        tile = ir.ArrayType(ir_type(rows.tile.part), rows.tile.positions * rows.tile.vectors)
+        super().__init__(manager, rows, tile.as_pointer())
+
+
+# --- shapes are constants of a kernel's module ---------------------------------------------------
+
+
+class ShapeType(types.Dummy):
+    """The type of one Shape."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        super().__init__(name=str(shape))
+
+
+register_model(ShapeType)(models.OpaqueModel)
+
+
+@typeof_impl.register(Shape)
+def _type_of_shape(shape: Shape, context: Any) -> ShapeType:
+    return ShapeType(shape)
+
+
+@lower_constant(ShapeType)
+def _constant_shape(context: Any, builder: Any, t: Any, value: Any) -> Any:
+    return context.get_dummy_value()
+
+
+def shape_of(t: Any) -> Shape:
+    """The shape that a type stands for; TypingError for anything else."""
+    if not isinstance(t, ShapeType):
+        raise errors.TypingError(f"a shape was expected, but got {t}")
+    return t.shape
+
+
+def tiled(element: Any, shape: Shape) -> Tile:
+    """The type of a tile with that shape."""
+    part = Vector(element, shape.lanes) if shape.lanes > 1 else element
+    return Tile(part, shape.positions, shape.vectors)
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def part_of(t: Any) -> Any:
+    return t.part if isinstance(t, Tile) else t
+
+
+@dataclass
+class parts:
+    """The parts of a value, each made at its first use: `part(p, v)`, repeated along dimensions of
+    extent 1.
+    """
+
+    context: Any
+    builder: Any
+    type: Any
+    value: Any
+
+    def __post_init__(self) -> None:
+        self._made: dict[tuple[int, int], Any] = {}
+        self._operands: list[parts] | None = None
+
+    def __call__(self, p: Any, v: int) -> Any:
+        t = self.type
+        if not isinstance(t, Tile):
+            return self.value
+        if not isinstance(p, int):  # a position that is known when the kernel runs
+            return self._make(p, v)
+        at = (p if t.positions > 1 else 0, v if t.vectors > 1 else 0)
+        if at not in self._made:
+            self._made[at] = self._make(*at)
+        return self._made[at]
+
+    def _make(self, p: Any, v: int) -> Any:
+        t, builder = self.type, self.builder
+        if isinstance(t, Column):
+            first, step = (builder.extract_value(self.value, i) for i in (0, 1))
+            far = builder.mul(step, p if isinstance(p, ir.Value) else _I64(p))
+            place = builder.gep(first, [far], inbounds=True)
+            number = builder.load(place)
+            number.align = t.part.bitwidth // 8
+            return number
+        if isinstance(t, Computed):
+            if self._operands is None:
+                self._operands = [
+                    parts(self.context, builder, o, builder.extract_value(self.value, i))
+                    for i, o in enumerate(t.operands)
+                ]
+            sig, code = t.word(None, *map(part_of, t.operands))
+            return code(self.context, builder, sig, [o(p, v) for o in self._operands])
+        return builder.extract_value(self.value, p * t.vectors + v)
+
+
+def pack(builder: Any, t: Tile, values: list[Any]) -> Any:
+    """The LLVM value of a tile from its parts, position by position."""
+    tile = ir.Constant(ir.ArrayType(ir_type(t.part), len(values)), ir.Undefined)
+    for i, value in enumerate(values):
+        tile = builder.insert_value(tile, value, i)
+    return tile
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def lifted(word: Callable[..., Any], operands: tuple[Any, ...]) -> tuple[Any, Any] | None:
+    """Result type and codegen of a word on operands of which some are tiles (None: none is)."""
+    tiles = [t for t in operands if isinstance(t, Tile)]
+    if not tiles:
+        return None
+    positions, vectors = max(t.positions for t in tiles), max(t.vectors for t in tiles)
+    for t in tiles:
+        if t.positions not in (1, positions) or t.vectors not in (1, vectors):
+            raise errors.TypingError(f"tiles of different shapes: {', '.join(map(str, operands))}")
+    on_parts, code = word(None, *map(part_of, operands))
+    part = on_parts.return_type
+    if not isinstance(part, Vector) and vectors == 1:
+        result: Tile = Computed(word, tuple(map(types.unliteral, operands)), part, positions)
+
+        def later(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            kind = context.get_value_type(result)
+            value = ir.Constant(kind, ir.Undefined)
+            for i, a in enumerate(arguments):
+                value = builder.insert_value(value, a, i)
+            return value
+
+        return result, later
+    result = Tile(part, positions, vectors)
+
+    def each(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        pairs = zip(operands, arguments, strict=True)
+        taken = [parts(context, builder, t, a) for t, a in pairs]
+        made = [
+            code(context, builder, on_parts, [t(p, v) for t in taken])
+            for p in range(positions)
+            for v in range(vectors)
+        ]
+        return pack(builder, result, made)
+
+    return result, each
+
+
+def elementwise(word: Callable[..., Any]) -> Any:
+    """Decorate the typing function of a word on vectors and numbers, as `intrinsic` does: it also
+    takes tiles, part by part.
+    """
+
+    def on_tiles(typing: Any, *operands: Any) -> Any:
+        made = lifted(word, operands)
+        if made is None:
+            return word(typing, *operands)
+        result, code = made
+        return result(*map(types.unliteral, operands)), code
+
+    return intrinsic(with_arguments(on_tiles, *signature(word).parameters))
+
+
+def with_arguments(word: Callable[..., Any], *names: str) -> Callable[..., Any]:
+    """A typing function of any number of arguments, declared to take these: Numba would hand it a
+    tuple for a starred one.
+    """
+    word.__signature__ = Signature(  # type: ignore[attr-defined]
+        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    )
+    return word
+
+
+@intrinsic
+def splat_tile(typing: Any, shape: Any, value: Any) -> Any:
+    t = tiled(_element(value), shape_of(shape))
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        given = parts(context, builder, sig.args[1], arguments[1])
+        source = part_of(sig.args[1])
+        made = [
+            spread(builder, given(p, v), source, t.part)
+            for p in range(t.positions)
+            for v in range(t.vectors)
+        ]
+        return pack(builder, t, made)
+
+    return t(shape, types.unliteral(value)), codegen
+
+
+def _element(t: Any) -> Any:
+    part = part_of(types.unliteral(t))
+    return part.element if isinstance(part, Vector) else part
+
+
+@intrinsic
+def in_memory(typing: Any, tile: Any) -> Any:
+    if not isinstance(tile, Tile):
+        raise errors.TypingError(f"a tile was expected, but got {tile}")
+    if type(tile) is not Tile:  # numbers per position stay where they are
+        return tile(tile), lambda context, builder, sig, arguments: arguments[0]
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        slot = cgutils.alloca_once(builder, arguments[0].type)
+        builder.store(arguments[0], slot)
+        return slot
+
+    return _Rows(tile)(tile), codegen
+
+
+@intrinsic
+def blank(typing: Any, shape: Any, like: Any) -> Any:
+    t = tiled(_element(like), shape_of(shape))
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return cgutils.alloca_once(builder, context.get_value_type(t))
+
+    return _Rows(t)(shape, types.unliteral(like)), codegen
+
+
+def _rows(t: Any) -> Tile:
+    if not isinstance(t, _Rows):
+        raise errors.TypingError(f"a tile in memory was expected, but got {t}")
+    return t.tile
+
+
+def _places(builder: Any, tile: Tile, slot: Any, position: Any) -> list[Any]:
+    """Where the vectors of one position lie."""
+    first = builder.mul(position, _I64(tile.vectors))
+    return [
+        builder.gep(slot, [_I64(0), builder.add(first, _I64(v))], inbounds=True)
+        for v in range(tile.vectors)
+    ]
+
+
+@intrinsic
+def take(typing: Any, rows: Any, position: Any) -> Any:
+    if isinstance(rows, Tile):
+
+        def number(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            return parts(context, builder, rows, arguments[0])(arguments[1], 0)
+
+        return rows.part(rows, types.int64), number
+    tile = _rows(rows)
+    result = Tile(tile.part, 1, tile.vectors) if tile.vectors > 1 else tile.part
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        made = [builder.load(place) for place in _places(builder, tile, *arguments)]
+        return pack(builder, result, made) if tile.vectors > 1 else made[0]
+
+    return result(rows, types.int64), codegen
+
+
+@intrinsic
+def put(typing: Any, rows: Any, position: Any, value: Any) -> Any:
+    tile = _rows(rows)
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        slot, p, given = arguments
+        part = parts(context, builder, value, given)
+        for v, place in enumerate(_places(builder, tile, slot, p)):
+            builder.store(part(0, v), place)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, value), codegen
+
+
+@intrinsic
+def from_memory(typing: Any, rows: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.load(arguments[0])
+
+    return _rows(rows)(rows), codegen
