@@ -42,7 +42,6 @@ class Kind(StrEnum):
 
     SERIAL = "serial"
     PARALLEL = "parallel"
-    UNROLL = "unroll"  # copies of the body, interleaved statement by statement
     VECTOR = "vector"  # lanes
     BLOCK = "block"  # CUDA
     THREAD = "thread"

@@ -86,7 +86,7 @@ def parse(text: str) -> Nest:
                     sizes[name] = value
                 case "in" | "out" if line.peek(2) == ":":
                     buffers.append(line.buffer())
-                case "if" | "parallel" | "serial" | "unroll" | "vector" | "block" | "thread":
+                case "if" | "parallel" | "serial" | "vector" | "block" | "thread":
                     headers.append(line.header())
                     open_bodies.append([])
                 case _:

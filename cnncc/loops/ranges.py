@@ -86,16 +86,18 @@ class Scope:
 
     def _uppers(self, value: Linear) -> Iterator[Extent | None]:
         yield self._sum(value).hi
-        for f in self.facts:
+        facts = [f.scaled(times) for f in self.facts for times in _multiples(value, f, -1)]
+        for f in facts:
             yield self._sum(value.plus(f)).hi
-        for f, g in combinations(self.facts, 2):
+        for f, g in combinations(facts, 2):
             yield self._sum(value.plus(f).plus(g)).hi
 
     def _lowers(self, value: Linear) -> Iterator[Extent | None]:
         yield self._sum(value).lo
-        for f in self.facts:
+        facts = [f.scaled(times) for f in self.facts for times in _multiples(value, f, 1)]
+        for f in facts:
             yield self._sum(value.plus(f, -1)).lo
-        for f, g in combinations(self.facts, 2):
+        for f, g in combinations(facts, 2):
             yield self._sum(value.plus(f, -1).plus(g, -1)).lo
 
     def _sum(self, value: Linear) -> Range:
@@ -123,7 +125,10 @@ class Scope:
                     None if r.lo is None else r.lo // d, None if r.hi is None else r.hi // d
                 )
             case Div(a, b):
-                return self._quotient(self.range(a), self.range(b))
+                r = self.range(b)
+                if isinstance(r.lo, int) and r.lo == r.hi:
+                    return self._atom(Div(a, Int(r.lo)))
+                return self._quotient(self.range(a), r)
             case Mod(a, b):
                 return self._remainder(self.range(a), self.range(b))
             case Least(a, b):
@@ -154,6 +159,16 @@ class Scope:
             return Range(None, None)
         below = None if b.hi is None else b.hi - 1
         return Range(0, _either(below, a.hi) if at_least(a.lo, 0) else below)
+
+
+def _multiples(value: Linear, fact: Linear, sign: int) -> list[int]:
+    """Once the fact, and so often that one of its terms cancels in value - sign * times * fact."""
+    found = {1}
+    for atom, c in fact.terms.items():
+        own = value.terms.get(atom, 0)
+        if isinstance(c, int) and isinstance(own, int) and own % c == 0 and sign * own // c > 1:
+            found.add(sign * own // c)
+    return sorted(found)
 
 
 def _best(

@@ -86,6 +86,10 @@ class Relation:
     def tap(self, a: int) -> Index:
         return Var(f"t{a}") if self.window[a].size > 1 else Int(0)
 
+    def all_taps(self) -> list[Index]:
+        """The current tap along every axis."""
+        return [self.tap(a) for a in range(len(self.window))]
+
     def number(self) -> Index:
         """The tap's number in row-major order."""
         number: Index = Int(0)
@@ -110,12 +114,19 @@ class Relation:
         return x.padded(index, outside) if self.may_leave() else x[index]
 
     def gather(
-        self, at: Sequence[Index], outs: Sequence[Extent], body: Sequence[Statement]
+        self,
+        at: Sequence[Index],
+        outs: Sequence[Extent],
+        body: Sequence[Statement],
+        *,
+        inside: bool = True,
     ) -> tuple[Statement, ...]:
-        """Loops over the taps that touch input `at`, around a body that reads `target(at)`."""
+        """Loops over the taps that touch input `at`, around a body that reads `target(at)`: with
+        `inside` only for taps whose target is an output, without it also for those beyond them.
+        """
         inner = tuple(body)
         for a in reversed(range(len(self.window))):
-            conditions = self._touches(a, at[a], self.n.size(f"s{a}", outs[a]))
+            conditions = self._touches(a, at[a], self.n.size(f"s{a}", outs[a]) if inside else None)
             if conditions:
                 inner = (Guard(all_of(*conditions), inner),)
             if self.window[a].size > 1:
@@ -126,7 +137,7 @@ class Relation:
         """The outputs whose current tap touches input `at` (inside `gather` only)."""
         return tuple(self._target(a, i) for a, i in enumerate(at))
 
-    def _touches(self, a: int, i: Index, extent: Size) -> list[Condition]:
+    def _touches(self, a: int, i: Index, extent: Size | None) -> list[Condition]:
         axis = self.window[a]
         if axis.trivial:
             return []
@@ -134,6 +145,8 @@ class Relation:
         conditions: list[Condition] = []
         if axis.stride > 1:
             conditions.append(test("==", reached % self._size("stride", a), 0))
+        if extent is None:
+            return conditions
         if axis.size > 1:
             conditions.append(test("<=", 0, target))
         return [*conditions, test("<", target, extent)]

@@ -18,13 +18,13 @@ import numpy as np
 
 from cnncc.errors import Diagnostic, Note, SpecError
 from cnncc.graph.ir import Graph
-from cnncc.graph.sources import Parameter
 from cnncc.passes.fuse import Fused
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, bind
+from cnncc.targets.cpu.declare import PREPARE, WHOLE, with_prepared
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import detect
-from cnncc.targets.cpu.program import PREPARE, Program, compile_program
+from cnncc.targets.cpu.program import Program, compile_program
 from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
 from cnncc.targets.interp.program import run_interp
@@ -138,16 +138,22 @@ class Runtime:
         lanes: int | None = None,
         max_memory: int | None = None,
         panels: bool = True,
+        guard: str = "",
     ) -> None:
+        """`guard`: the public name of an output of one number. With it all phases run as one,
+        WHOLE, and the last of them, which updates parameters, is left out when the number is not
+        finite.
+        """
         machine = detect()
         wide = machine.lanes_f32 if dtype is DType.F32 else machine.lanes_f64
         self.fused, self.graph, self.store = fused, fused.graph, store
         self.threads = threads or machine.cores
         self.limit = max_memory if max_memory is not None else machine.memory_limit // 2
-        self.phases = _with_prepared(self.graph, phases or {})
+        self.phases = with_prepared(self.graph, phases or {})
         self.program: Program = compile_program(
-            fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels
-        )
+            fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels,
+            guard=guard,
+        )  # fmt: skip
         self._bindings: OrderedDict[Shape, Binding] = OrderedDict()
         self._lock = Lock()
         self._prepared = -1
@@ -173,7 +179,10 @@ class Runtime:
     def peak(self) -> int:
         """Bytes of the largest plan bound so far, and of the parameters; 0 before the first."""
         with self._lock:
-            plans = [binding.plan.size for binding in self._bindings.values()]
+            plans = [
+                binding.plan.size + sum(c.nbytes for c in binding.constants.values())
+                for binding in self._bindings.values()
+            ]
         return max(plans) + self.store.bytes if plans else 0
 
     @property
@@ -258,7 +267,7 @@ class _CpuSession:
             outside[f"in:{name}"] = outside[name] = array
         results = {}
         for public, name in program.outputs:
-            if max(program.phase_of(name), 0) == phase:
+            if program.entry_of(name) == phase:
                 p = binding.placements[f"out:{public}"]
                 results[public] = outside[f"out:{public}"] = np.empty(p.dims, NUMPY[p.type.dtype])
         for name in program.given.get(phase, ()):
@@ -284,19 +293,6 @@ def _check_array(name: str, array: Array | None, expected: Placement) -> None:
         raise ValueError(f"{name.removeprefix('in:')}: expected a C-contiguous array")
 
 
-def _with_prepared(graph: Graph, phases: Mapping[str, int]) -> dict[str, int]:
-    """The phases, and PREPARE for what depends on parameters only, in a graph without updates."""
-    found = dict(phases)
-    if graph.updates or phases:
-        return found
-    fixed = {n.name for n in graph.nodes if isinstance(n.op, Parameter)}
-    for node in graph.nodes:
-        if node.inputs and all(i in fixed for i in node.inputs) and not node.type.batched:
-            fixed.add(node.name)
-            found[node.name] = PREPARE
-    return found
-
-
 class InterpRuntime:
     """The interpreter behind the same interface. Parameters live in a plain dict store."""
 
@@ -307,8 +303,10 @@ class InterpRuntime:
         store: DictStore,
         phases: Mapping[str, int] | None = None,
         dtype: DType = DType.F32,
+        guard: str = "",
     ) -> None:
         self.fused, self.graph, self.store, self.dtype = fused, fused.graph, store, dtype
+        self.guard = guard
         self.phases = dict(phases or {})
         self.threads = 1
 
@@ -324,6 +322,11 @@ class InterpRuntime:
 
     @property
     def run_phases(self) -> list[int]:
+        return [WHOLE] if self.guard else self.own_phases
+
+    @property
+    def own_phases(self) -> list[int]:
+        """The phases that nodes belong to."""
         return sorted({0, *self.phases.values()})
 
     @contextmanager
@@ -340,6 +343,8 @@ class _InterpSession:
 
     def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         r = self.runtime
+        if phase == WHOLE:
+            return self._whole(inputs)
         self.arrays |= {n: a for n, a in inputs.items()}
         for node in r.graph.of("parameter"):
             self.arrays[node.name] = r.store.read(node.name)
@@ -357,6 +362,15 @@ class _InterpSession:
         for public, name in r.graph.outputs:
             if name in self.arrays and r.phases.get(name, 0) == phase:
                 results[public] = self.arrays[name]
+        return results
+
+    def _whole(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        *before, last = self.runtime.own_phases
+        results: dict[str, Array] = {}
+        for phase in before:
+            results |= self.run(phase, inputs)
+        if np.isfinite(results[self.runtime.guard]).all():
+            results |= self.run(last, inputs)
         return results
 
 

@@ -48,7 +48,7 @@ BUFFERS = (
     Buffer("y", DType.F32, (Size("a"), Size("c")), "out"),
     Buffer("z", DType.F32, (Size("c"), Size("a"), Int(2)), "out"),
 )
-PARALLEL = [Kind.PARALLEL, Kind.VECTOR, Kind.UNROLL, Kind.BLOCK, Kind.THREAD]
+PARALLEL = [Kind.PARALLEL, Kind.VECTOR, Kind.BLOCK, Kind.THREAD]
 FUNCTIONS = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "fma": 3, "sqrt": 1, "abs": 1, "floor": 1,
     "rint": 1, "max": 2, "min": 2, "lt": 2, "le": 2, "eq": 2, "ne": 2, "select": 3, "copysign": 2,

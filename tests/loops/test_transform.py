@@ -1,6 +1,4 @@
-"""Schedule transformations: `lift` and `jam` keep every bit of a nest, and say which statements
-depend on what.
-"""
+"""Schedule transformations keep every bit of a nest."""
 
 from __future__ import annotations
 
@@ -16,16 +14,12 @@ from cnncc.loops.ir import (
     Body,
     Choose,
     For,
-    Guard,
     Int,
     Kind,
     Let,
     Lit,
     Load,
     Nest,
-    Ref,
-    Size,
-    Statement,
     Store,
     Var,
     prim,
@@ -33,7 +27,7 @@ from cnncc.loops.ir import (
     subvalues,
 )
 from cnncc.loops.ir import test as compare
-from cnncc.loops.transform import accesses, dependents, depends, jam, lift, parallel_loops
+from cnncc.loops.transform import accesses, lift, parallel_loops
 from cnncc.loops.verify import verify
 from cnncc.ops import Sample, all_samples
 from cnncc.tensor import DType, evaluate
@@ -98,101 +92,6 @@ def test_lift_leaves_loads_below_a_choice() -> None:
     choice = Choose(compare("<", Var("i"), 2), Load("x", (Var("i"),)), Lit(0.0))
     body = (For("i", Int(4), Kind.PARALLEL, (Store("y", (Var("i"),), prim("neg", choice)),)),)
     assert lift(Nest((), {}, body)).body == body
-
-
-def jammed(nest: Nest, var: str, width: int) -> Nest:
-    """The nest with the parallel loop `var` unrolled by a width that divides its extent."""
-    lifted = lift(nest)
-    loops, inside = parallel_loops(lifted)
-    extent = loops[var]
-    count = nest.sizes[extent.name] if isinstance(extent, Size) else None
-    assert isinstance(count, int)
-    assert count % width == 0
-    inside = jam(inside, var, [Var("block") * width + k for k in range(width)])
-    kept = {
-        ("block" if v == var else v): (Int(count // width) if v == var else e)
-        for v, e in loops.items()
-    }
-    return rebuilt(lifted, inside, dict(kept))
-
-
-@pytest.mark.parametrize(("var", "width"), [("iq", 2), ("ic", 3), ("ip", 2)])
-@pytest.mark.parametrize("name", ["pointwise", "affine", "guarded"])
-def test_jam_keeps_the_bits(name: str, var: str, width: int) -> None:
-    made = jammed(NESTS[name], var, width)
-    verify(made)
-    assert same(NESTS[name], made)
-
-
-@pytest.mark.parametrize(
-    ("name", "var", "width"),
-    [
-        ("padded", "iq", 6),
-        ("padded", "iq", 2),
-        ("padded", "io", 3),
-        ("conv", "iq", 4),
-        ("conv", "io", 6),
-        ("pool", "iq", 3),
-    ],
-)
-def test_jam_interleaves_below_serial_loops(name: str, var: str, width: int) -> None:
-    made = jammed(NESTS[name], var, width)
-    verify(made)
-    assert same(NESTS[name], made)
-    serial = [s for s in statements(made.body) if isinstance(s, For) and s.kind is Kind.SERIAL]
-    original = [
-        s for s in statements(NESTS[name].body) if isinstance(s, For) and s.kind is Kind.SERIAL
-    ]
-    assert len(serial) == len(original)  # one loop over the reduction for all copies
-
-
-def test_jam_in_two_directions_makes_a_register_tile() -> None:
-    """2 x 3 accumulators: each weight is loaded once for all positions, each input once for all
-    channels.
-    """
-    lifted = lift(NESTS["conv"])
-    loops, inside = parallel_loops(lifted)
-    inside = jam(inside, "io", [Var("o0") * 3 + k for k in range(3)])
-    inside = jam(inside, "iq", [Var("q0") * 2 + k for k in range(2)])
-    kept = {"in_": loops["in_"], "o0": Int(2), "ip": loops["ip"], "q0": Int(2)}
-    made = rebuilt(lifted, inside, dict(kept))
-    verify(made)
-    assert same(NESTS["conv"], made)
-    innermost = [s for s in statements(made.body) if isinstance(s, For)][-1]
-    loads = [
-        s.value.buffer for s in innermost.body if isinstance(s, Let) and isinstance(s.value, Load)
-    ]
-    assert sorted(loads) == ["w"] * 3 + ["x"] * 2
-    assert sum(isinstance(s, Assign) for s in innermost.body) == 6
-
-
-def test_jam_of_one_copy_is_a_substitution() -> None:
-    _, inside = parallel_loops(NESTS["conv"])
-    once = jam(inside, "iq", [Int(2)])
-    assert len([*statements(once)]) == len([*statements(inside)])
-    assert not depends_on(once, "iq")
-
-
-def depends_on(body: Body, var: str) -> bool:
-    return any(depends(s, var, dependents(body, var)) for s in body)
-
-
-def test_dependence_goes_through_locals_and_guards() -> None:
-    load = Load("x", (Var("i"),))
-    body: Body = (
-        Let("a", load),
-        Let("b", prim("neg", Ref("a"))),
-        Let("c", Lit(1.0)),
-        Guard(compare("<", Var("i"), 3), (Assign("c", Lit(2.0)),)),
-        Let("d", Ref("c")),
-        Let("e", Lit(3.0)),
-        For("j", Var("i"), Kind.SERIAL, (Assign("e", Lit(4.0)),)),
-        Let("f", Lit(5.0)),
-    )
-    assert dependents(body, "i") == {"a", "b", "c", "d", "e"}
-    assert dependents(body, "j") == set()
-    wanted: list[Statement] = [*body[:7]]
-    assert [s for s in body if depends(s, "i", dependents(body, "i"))] == wanted
 
 
 def test_accesses_lists_loads_stores_and_lookups() -> None:

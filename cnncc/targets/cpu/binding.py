@@ -19,12 +19,13 @@ from cnncc.targets.cpu.arena import ArenaPool, aligned_bytes
 from cnncc.targets.cpu.border import border_arguments
 from cnncc.targets.cpu.emit import ROWS_PER_TASK
 from cnncc.targets.cpu.halo import product_of
-from cnncc.targets.cpu.layout import Placement, place
-from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step, Tensor
+from cnncc.targets.cpu.layout import Placement
+from cnncc.targets.cpu.memory import lasting, placements
+from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.cpu.team import Team
-from cnncc.tensor import TensorType, evaluate
+from cnncc.tensor import evaluate
 
 CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
 
@@ -85,37 +86,26 @@ def bind(
     allocating.
     """
     values = {**symbols, "*": batch}
-    types = {n: t.type.concrete(values) for n, t in program.tensors.items()}
-    placements = {
-        n: _placement(t, types[n], batch, program.lanes) for n, t in program.tensors.items()
-    }
-    for name, t in program.tensors.items():
-        if t.slice_of:
-            placements[name] = placements[t.slice_of].channels(
-                types[name], placements[name].dims, t.first_channel
-            )
-    sizes = {n: placements[n].bytes for n in program.lives}
+    places = placements(program.tensors, batch, symbols, program.lanes)
+    sizes = {n: places[n].bytes for n in program.lives}
     arena = plan(program.lives, sizes)
-    kept = {
-        t.alias or n: placements[n].bytes for n, t in program.tensors.items() if t.space == "store"
-    }
-    constant = sum(placements[n].bytes for n, t in program.tensors.items() if t.space == "constant")
-    lasting = store.bytes + sum(b for n, b in kept.items() if n not in store) + constant
-    if arena.size + lasting > limit:
-        raise SpecError(_too_large(arena.size, lasting, limit, sizes, batch))
-    arenas = max(1, min(arenas, (limit - lasting) // max(arena.size, 64)))
+    kept = lasting(program.tensors, places)
+    held = store.bytes + sum(b for n, b in kept.items() if n not in store)
+    if arena.size + held > limit:
+        raise SpecError(_too_large(arena.size, held, limit, sizes, batch))
+    arenas = max(1, min(arenas, (limit - held) // max(arena.size, 64)))
     constants = {
-        n: _constant(program, n, placements[n])
+        n: _constant(program, n, places[n])
         for n, t in program.tensors.items()
         if t.space == "constant"
     }
-    table = _table(program, placements, values, threads)
+    table = _table(program, places, values, threads)
     slots = program.slots
     job = np.zeros(2 + 2 * len(slots), np.int64)
     job[:2] = table.ctypes.data, len(table)
     arena_slots = []
     for name, slot in slots.items():
-        p, tensor = placements[name], program.tensors[name]
+        p, tensor = places[name], program.tensors[name]
         job[2 * slot + 3] = p.elements
         match tensor.space:
             case "store":
@@ -127,19 +117,9 @@ def bind(
                 job[2 * slot + 2] = arena.offsets[tensor.slice_of or name]
                 arena_slots.append(2 * slot + 2)
     return Binding(
-        program, batch, placements, arena, table, job, np.array(arena_slots, np.int64), constants,
+        program, batch, places, arena, table, job, np.array(arena_slots, np.int64), constants,
         ArenaPool(max(arena.size, 64), arenas),
     )  # fmt: skip
-
-
-def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement:
-    if t.space == "outside":
-        dims = type.dims(batch)
-        strides = tuple(int(np.prod(dims[a + 1 :], dtype=object)) for a in range(len(dims)))
-        elements = int(np.prod(dims, dtype=object))
-        return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
-    halo = t.border.halo if t.border else ()
-    return place(type, batch, t.innermost or 0, halo, lanes, t.panels)
 
 
 def _constant(program: Program, name: str, p: Placement) -> Array:

@@ -31,7 +31,8 @@ from cnncc.loops.ir import (
     statements,
     substitute,
 )
-from cnncc.loops.transform import jam, lift, parallel_loops
+from cnncc.loops.split import Split, split_phases
+from cnncc.loops.transform import lift, parallel_loops
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer
@@ -122,12 +123,17 @@ def _segment(nest: Nest, memory: Memory, dtype: DType, lanes: int, number: int) 
     """One loop nest of a kernel: in lanes if it has a vector form, else element by element."""
     _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
+        schedule = choose(nest, memory.innermost, lanes)
+        split = Split(nest, {})
+        if schedule.blocked and schedule.lanes > 1:
+            split = split_phases(nest, keep={schedule.vector})
+            schedule = choose(split.nest, memory.innermost, lanes)
         try:
-            return _Segment(nest, memory, dtype, choose(nest, memory.innermost, lanes), number)
+            return _Segment(split, memory, dtype, schedule, number)
         except NotInLanes:
             lanes = 1
     nest = nest.with_body(tuple(map(_in_order, nest.body)))
-    return _Segment(nest, memory, dtype, choose(nest, memory.innermost, 1), number)
+    return _Segment(Split(nest, {}), memory, dtype, choose(nest, memory.innermost, 1), number)
 
 
 def _in_order(s: Statement, perfect: bool = True) -> Statement:
@@ -152,10 +158,17 @@ def _title(nest: Nest, s: Schedule) -> str:
 
 class _Segment:
     def __init__(
-        self, nest: Nest, memory: Memory, dtype: DType, schedule: Schedule, number: int
+        self, split: Split, memory: Memory, dtype: DType, schedule: Schedule, number: int
     ) -> None:
-        self.nest, self.schedule, self.number = nest, schedule, number
+        nest = split.nest
         self.loops, self.inside = parallel_loops(nest)
+        for var, (limit, condition) in split.limits.items():
+            if var == schedule.tile:  # the phases of the tile's loop have extents of their own
+                self.loops[var] = limit
+                schedule = replace(schedule, whole_tiles=False)
+            else:
+                self.inside = (Guard(condition, self.inside),)
+        self.nest, self.schedule, self.number = nest, schedule, number
         self.printer = Printer(nest, dtype, memory.innermost, memory.padded, schedule.lanes)
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
@@ -165,8 +178,7 @@ class _Segment:
         return self.printer.index(Size(name))
 
     def _extent(self, var: str) -> str:
-        text = self.printer.index(self.loops[var])
-        return text
+        return self.printer.factor(self.loops[var])
 
     def _rows(self) -> str:
         return " * ".join(self._extent(v) for v in self.schedule.rows) or "1"
@@ -306,11 +318,10 @@ class _Segment:
             try:
                 lines = self._tile(attempt, body, indent, positions, vectors, full=full)
             except NotInTile:
-                pass
-            else:
-                self.printer = attempt
-                return lines
-        return self.printer.body(self._apart(body, positions, full=full), indent)
+                return self._one_by_one(body, indent, positions, vectors, full=full)
+            self.printer = attempt
+            return lines
+        return self._tile(self.printer, body, indent, 1, 1, full=full)
 
     def _tile(
         self, printer: Printer, body: Body, indent: int, positions: int, vectors: int, *, full: bool
@@ -326,21 +337,24 @@ class _Segment:
         printer.positions, printer.vectors = positions, vectors
         return printer.body(substitute(body, places), indent)
 
+    def _one_by_one(
+        self, body: Body, indent: int, positions: int, vectors: int, *, full: bool
+    ) -> list[str]:
+        """The parts of a tile in two loops."""
+        s, lines = self.schedule, []
+        places: dict[str, Index] = {s.vector: BLOCK + self._lane} if s.vector else {}
+        if vectors > 1 or not full:
+            places[s.vector] = BLOCK + Var("k1") + self._lane
+        if vectors > 1:
+            lines.append(f"{'    ' * indent}for k1 in range(0, {s.block}, {s.lanes}):")
+            indent += 1
+        if positions > 1:
+            start = f"{s.tile}0"
+            lines.append(f"{'    ' * indent}for {s.tile} in range({start}, {start} + {positions}):")
+            indent += 1
+        self.printer.positions = self.printer.vectors = 1
+        return [*lines, *self.printer.body(substitute(body, places), indent)]
+
     @property
     def _lane(self) -> Index:
         return LANE if self.schedule.lanes > 1 else Int(0)
-
-    def _apart(self, body: Body, positions: int, *, full: bool) -> Body:
-        """A tile as so many copies of the body; vectors first: then each position reads its input
-        once and uses it for all of them.
-        """
-        s = self.schedule
-        if s.vector and full:
-            starts = [BLOCK + (s.lanes * j) + self._lane for j in range(s.vectors)]
-            body = jam(body, s.vector, starts)
-        elif s.vector:
-            body = jam(body, s.vector, [BLOCK + Var("k1") + self._lane])
-        if positions > 1:
-            body = jam(body, s.tile, [Var(f"{s.tile}0") + j for j in range(positions)])
-        self.printer.positions = self.printer.vectors = 1
-        return body

@@ -39,31 +39,63 @@ class Slot:
 PART = 64  # steps per function: the time to compile one grows faster than its length
 
 
-def entry_text(title: str, slots: Sequence[Slot], calls: Sequence[Call]) -> str:
+@dataclass(frozen=True)
+class Guarded:
+    """Calls at the end of an entry that run only when a number is finite: the first element of a
+    tensor, which all calls before have left as it is to be read.
+    """
+
+    tensor: int
+    calls: Sequence[Call]
+
+
+def entry_text(
+    title: str, slots: Sequence[Slot], calls: Sequence[Call], guarded: Guarded | None = None
+) -> str:
     """The module text of an entry. The job table is: (address, length) of the integers, then of
     every tensor.
+
+    Every thread reads the guard's number after all earlier calls are done, and so decides alike.
     """
-    modules = {m: f"kernel_{i}" for i, m in enumerate(dict.fromkeys(c.module for c in calls))}
-    makers = sorted(
-        {f"{slots[t].type.dtype.value}_at" for c in calls for t in c.tensors} | {"i64_at"}
-    )
+    later = guarded.calls if guarded else ()
+    every = [*calls, *later]
+    modules = {m: f"kernel_{i}" for i, m in enumerate(dict.fromkeys(c.module for c in every))}
+    read = {t for c in every for t in c.tensors} | ({guarded.tensor} if guarded else set())
+    makers = sorted({f"{slots[t].type.dtype.value}_at" for t in read} | {"i64_at"})
     lines = [
         f'"""{_safe(title)}"""',
         "",
-        *(["from cnncc.targets.cpu.step import step"] if calls else []),
+        *(["from math import isfinite", ""] if guarded else []),
+        *(["from cnncc.targets.cpu.step import step"] if every else []),
         "from cnncc.targets.cpu.team import entry",
         f"from cnncc.targets.cpu.vector import {', '.join(makers)}",
         "",
         *(f"from {module} import kernel as {name}" for module, name in modules.items()),
     ]
-    if len(calls) <= PART:
+    if len(calls) <= PART and guarded is None:
         return "\n".join([*lines, *_function("run", slots, calls, modules, 1), ""])
-    firsts = range(0, len(calls), PART)
-    for number, first in enumerate(firsts):
-        lines += _function(f"part_{number}", slots, calls[first : first + PART], modules, first + 1)
-    lines += ["", "", "@entry", "def run(job, control, tid, size):"]
-    lines += [f"    part_{number}(job, control, tid, size)" for number in range(len(firsts))]
-    return "\n".join([*lines, ""])
+    run = ["", "", "@entry", "def run(job, control, tid, size):"]
+    parts = 0
+    for section, done, margin in ((calls, 0, "    "), (later, len(calls), "        ")):
+        if section is later and guarded is not None:
+            number = guarded.tensor
+            run += [
+                f"    guard = {_view(slots, number)}",
+                "    if isfinite(guard[0]):",
+            ]
+        for first in range(0, len(section), PART):
+            name, some = f"part_{parts}", section[first : first + PART]
+            lines += _function(name, slots, some, modules, done + first + 1)
+            run.append(f"{margin}{name}(job, control, tid, size)")
+            parts += 1
+    return "\n".join([*lines, *run, ""])
+
+
+def _view(slots: Sequence[Slot], t: int) -> str:
+    """The tensor's memory, and its name and type in a comment."""
+    slot = slots[t]
+    note = f"  # {_safe(slot.name)}: {slot.type}{', ' + slot.note if slot.note else ''}"
+    return f"{slot.type.dtype.value}_at(job[{2 * t + 2}], job[{2 * t + 3}]){note}"
 
 
 def _function(
@@ -73,11 +105,7 @@ def _function(
     lines = ["", "", "@entry", f"def {name}(job, control, tid, size):"]
     lines += ["    table = i64_at(job[0], job[1])"]
     for t in sorted({t for c in calls for t in c.tensors}):
-        slot = slots[t]
-        note = f"  # {_safe(slot.name)}: {slot.type}{', ' + slot.note if slot.note else ''}"
-        lines += [
-            f"    t{t} = {slot.type.dtype.value}_at(job[{2 * t + 2}], job[{2 * t + 3}]){note}"
-        ]
+        lines += [f"    t{t} = {_view(slots, t)}"]
     for number, call in enumerate(calls, phase):
         tensors = ", ".join(f"t{t}" for t in call.tensors)
         kernel = modules[call.module]

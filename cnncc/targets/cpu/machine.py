@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 
 import llvmlite.binding as llvm
-from numba.core import config
 
 __all__ = ["Machine", "detect"]
 
@@ -49,6 +48,8 @@ class Machine:
 @cache
 def detect() -> Machine:
     """The machine this process runs on; ValueError if CNNCC_ISA names no instruction set."""
+    from numba.core import config  # not above: planning memory needs the lanes, but no Numba
+
     cpu_name = config.CPU_NAME or llvm.get_host_cpu_name()
     host = llvm.get_host_cpu_features()
     features = tuple(sorted(name for name, present in host.items() if present))
@@ -65,13 +66,23 @@ def detect() -> Machine:
         cpu_name=cpu_name,
         features=features,
         isa=isa,
-        lanes_f32=_MODELS[isa][1] if isa in _MODELS else {"neon": 4, "scalar": 1}[isa],
+        lanes_f32=_lanes(isa),
         l1=l1,
         l2=l2,
         l3=l3,
         cores=_cores(),
         memory_limit=_memory_limit(),
     )
+
+
+def vector_lanes() -> int:
+    """The float32 lanes of `detect()`, found without Numba."""
+    host = llvm.get_host_cpu_features()
+    return _lanes(forced_isa() or _widest({name for name, present in host.items() if present}))
+
+
+def _lanes(isa: str) -> int:
+    return _MODELS[isa][1] if isa in _MODELS else {"neon": 4, "scalar": 1}[isa]
 
 
 def forced_isa() -> str | None:
@@ -91,6 +102,8 @@ def apply_isa() -> None:
     """
     isa = forced_isa()
     if isa is not None:
+        from numba.core import config
+
         config.CPU_NAME = _MODELS[isa][0]
         config.CPU_FEATURES = ""  # none but those that the model implies
 

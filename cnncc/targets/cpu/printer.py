@@ -9,9 +9,9 @@ schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from cnncc.errors import CompilerBug
 from cnncc.loops.ir import (
@@ -21,40 +21,32 @@ from cnncc.loops.ir import (
     Assign,
     Barrier,
     Body,
-    Both,
     Choose,
-    Condition,
     Div,
-    Fetch,
     For,
     Guard,
     Index,
     Int,
-    Least,
     Let,
     Lit,
     Load,
     Mod,
-    Mul,
-    Nest,
     Prim,
     Ref,
-    Size,
+    Rewrite,
     Statement,
     Store,
-    Test,
     Uniform,
     Value,
     Var,
-    add,
-    mul,
     statements,
     subindices,
     substitute,
     subvalues,
 )
-from cnncc.loops.walk import value_indices, values
+from cnncc.loops.walk import indices, value_indices, values
 from cnncc.targets.cpu.epilogue import assigned, defined, is_long, parts_of, refs
+from cnncc.targets.cpu.indices import IndexPrinter, Spread, Steps
 from cnncc.targets.cpu.lane import (
     LANE,
     POSITION,
@@ -66,7 +58,6 @@ from cnncc.targets.cpu.lane import (
     split_lane,
 )
 from cnncc.targets.cpu.vector.shapes import Shape
-from cnncc.tensor import DType
 
 TILE_STATEMENTS = 8  # a loop body of so many operations is a register tile
 
@@ -79,60 +70,21 @@ _CALLS = {
 }  # fmt: skip
 
 
-class Spread(NamedTuple):
-    """Between what a value differs."""
-
-    positions: bool = False
-    vectors: bool = False
-    lanes: bool = False
-
-    def joined(self, other: Spread) -> Spread:
-        return Spread(*(a or b for a, b in zip(self, other, strict=True)))
-
-    @property
-    def tiled(self) -> bool:
-        return self.positions or self.vectors
-
-
-class Steps(NamedTuple):
-    """How far an access moves from one position, vector, lane to the next; None: it does not."""
-
-    position: Index | None
-    vector: Index | None
-    lane: Index | None
-
-    @property
-    def tiled(self) -> bool:
-        return self.position is not None or self.vector is not None
-
-    @property
-    def spread(self) -> Spread:
-        return Spread(*(step is not None for step in self))
-
-
 _SAME = Spread()  # everywhere
 
 
 @dataclass
-class Printer:
-    """Prints the bodies of one kernel. `sizes` collects the run-time arguments that the text
-    uses.
-    """
+class Printer(IndexPrinter):
+    """Prints the bodies of one kernel."""
 
-    nest: Nest
-    dtype: DType  # of all values
-    innermost: Mapping[str, int]
     padded: frozenset[str]  # buffers that may be read up to the next whole block
     lanes: int
-    names: set[str] = field(default_factory=set)  # words of the vector module
-    arguments: dict[str, None] = field(
-        default_factory=dict
-    )  # run-time arguments, in order of first use
     generator: bool = False  # the text draws random numbers
     tail: str = ""  # lanes left, when the block is not full
     positions: int = 1  # of a register tile
     vectors: int = 1
     shapes: set[Shape] = field(default_factory=set)  # of tiles, constants of the module
+    fixed: int = 0  # how many quotients have names
     _spreads: dict[str, Spread] = field(default_factory=dict)  # of locals
 
     # --- bodies ---
@@ -170,13 +122,13 @@ class Printer:
             raise NotInTile("a number per position that changes")
         for n in rows:
             if n in left:
-                memory = self._call("blank", self._shape(self._spreads[n]), self._literal(0.0))
+                memory = self.call("blank", self._shape(self._spreads[n]), self._literal(0.0))
                 yield f"{pad}{n}_rows = {memory}"
             else:
-                yield f"{pad}{n}_rows = {self._call('in_memory', n)}"
-        yield f"{pad}for nth in range({self._call('rolled', str(self.positions))}):"
+                yield f"{pad}{n}_rows = {self.call('in_memory', n)}"
+        yield f"{pad}for nth in range({self.call('rolled', str(self.positions))}):"
         for n in (*taken, *(n for n in changed if n not in taken)):
-            yield f"{pad}    {rows[n]} = {self._call('take', f'{n}_rows', 'nth')}"
+            yield f"{pad}    {rows[n]} = {self.call('take', f'{n}_rows', 'nth')}"
         one = substitute(body, {POSITION.name: Var("nth")}, lambda n: rows.get(n, n))
         for n, new in rows.items():
             self._spreads[new] = self._spreads[n]._replace(positions=False)
@@ -186,19 +138,26 @@ class Printer:
             yield from self._statement(s, pad + "    ")
         self._spreads.update(kept)
         for n in (*changed, *left):
-            yield f"{pad}    {self._call('put', f'{n}_rows', 'nth', rows[n])}"
+            yield f"{pad}    {self.call('put', f'{n}_rows', 'nth', rows[n])}"
         for n in (*changed, *left):
-            yield f"{pad}{n} = {self._call('from_memory', f'{n}_rows')}"
+            yield f"{pad}{n} = {self.call('from_memory', f'{n}_rows')}"
 
     def _statement(self, s: Statement, pad: str) -> Iterator[str]:
         match s:
             case For(var, extent, _, inner):
+                fixed = self._fixed(s)
+                for i, name in fixed.items():
+                    yield f"{pad}{name} = {self.index(i)}"
+                inner = Rewrite(index=lambda i: Var(fixed[i]) if i in fixed else None).on_body(
+                    inner
+                )
                 yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
+                yield from self._lines(inner, pad + "    ")
                 work = len(inner) * self.positions * self.vectors
                 if work >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
-                    # unrolled, a tile no longer fits the registers
+                    # Unrolled, a tile no longer fits the registers. At the end: LLVM takes nothing
+                    # that could fail, such as a division, out of a loop from behind it.
                     yield f"{pad}    {self.word('keep_rolled')}()"
-                yield from self._lines(inner, pad + "    ")
             case Guard(condition, inner):
                 yield f"{pad}if {self.condition(condition)}:"
                 yield from self._lines(inner, pad + "    ")
@@ -217,11 +176,26 @@ class Printer:
             case _:
                 assert_never(s)
 
+    def _fixed(self, loop: For) -> dict[Index, str]:
+        """Names for the quotients and remainders that are the same in every turn of a loop: Numba
+        guards each division by branches, which LLVM does not take out of a loop.
+        """
+        inside = {loop.var, *(s.var for s in statements(loop.body) if isinstance(s, For))}
+        moving = {Var(v) for v in inside} | {LANE, POSITION, VECTOR}
+        found: dict[Index, str] = {}
+        for i in indices(loop.body):
+            parts = set(subindices(i))
+            known = i in found or any(i in set(subindices(k)) for k in found)
+            if isinstance(i, (Div, Mod)) and not moving & parts and not known:
+                found[i] = f"fixed{self.fixed}"
+                self.fixed += 1
+        return found
+
     def _trips(self, extent: Index, inner: Body) -> str:
         """The text of a loop's extent. Copies of a loop inside would be most of a kernel."""
         text = self.index(extent)
         nested = any(isinstance(s, For) for s in statements(inner))
-        return self._call("rolled", text) if nested and isinstance(extent, Int) else text
+        return self.call("rolled", text) if nested and isinstance(extent, Int) else text
 
     def _store(self, buffer: str, index: tuple[Index, ...], v: Value) -> str:
         place, steps = self.address(buffer, index)
@@ -230,12 +204,12 @@ class Printer:
             raise NotInLanes(f"{buffer} is stored at one place by all lanes")
         text = self._as(v, steps.spread)
         if element is not self.dtype:
-            text = self._call(f"to_{element.value}", text)
+            text = self.call(f"to_{element.value}", text)
         tail = [self.tail] if self.tail and steps.lane is not None else []
         strided = [] if steps.lane in (None, Int(1)) else [self.index(steps.lane)]
         word = f"store{'_tile' * steps.tiled}{'_strided' * bool(strided)}{'_tail' * bool(tail)}"
         apart = self._apart(steps) if steps.tiled else []
-        return self._call(word, buffer, place, *apart, *strided, text, *tail)
+        return self.call(word, buffer, place, *apart, *strided, text, *tail)
 
     def _apart(self, steps: Steps) -> list[str]:
         """The steps between positions and between vectors."""
@@ -280,8 +254,8 @@ class Printer:
         if self._spread(v) == wanted:
             return text
         if wanted.tiled:
-            return self._call("splat_tile", self._shape(wanted), text)
-        return self._call(f"splat{self.lanes}", text)
+            return self.call("splat_tile", self._shape(wanted), text)
+        return self.call(f"splat{self.lanes}", text)
 
     def value(self, v: Value) -> str:
         match v:
@@ -296,7 +270,7 @@ class Printer:
             case AsFloat(i):
                 if LANE in set(subindices(i)):
                     raise NotInLanes("an index that differs between lanes is used as a number")
-                return self._call(self.dtype.value, self.index(i))
+                return self.call(self.dtype.value, self.index(i))
             case Uniform(key, counter):
                 return self._uniform(key, counter)
             case Prim(fn, args):
@@ -312,11 +286,11 @@ class Printer:
     def _uniform(self, key: Index, counter: Index) -> str:
         """A number of the counter-based generator; the lanes' counters are evenly spaced."""
         step, rest = spaced(counter)
-        count = self._call("u64", self.index(rest))
+        count = self.call("u64", self.index(rest))
         if self.lanes > 1 and step is not None:
-            lanes = self._call(f"count{self.lanes}", self._call("u64", "0"))
-            apart = self._call("wrap_mul", lanes, self._call("u64", self.index(step)))
-            count = self._call("wrap_add", apart, count)
+            lanes = self.call(f"count{self.lanes}", self.call("u64", "0"))
+            apart = self.call("wrap_mul", lanes, self.call("u64", self.index(step)))
+            count = self.call("wrap_add", apart, count)
         self.generator = True
         return f"uniform_{self.dtype.value}(mixed_key({self.index(key)}), {count})"
 
@@ -327,10 +301,10 @@ class Printer:
         if fn == "neg":
             return f"(-{texts[0]})"
         if fn in _COMPARE:
-            return self._call("flag", f"{texts[0]} {_COMPARE[fn]} {texts[1]}", texts[0])
+            return self.call("flag", f"{texts[0]} {_COMPARE[fn]} {texts[1]}", texts[0])
         if fn == "select":
             return self._select(args)
-        return self._call(_CALLS[fn], *texts)
+        return self.call(_CALLS[fn], *texts)
 
     def _select(self, args: tuple[Value, ...]) -> str:
         match args[0]:
@@ -338,20 +312,20 @@ class Printer:
                 test = f"{self.value(a)} {_COMPARE[fn]} {self.value(b)}"
             case other:
                 test = f"{self.value(other)} != {self._literal(0.0)}"
-        return self._call("select", test, *map(self.value, args[1:]))
+        return self.call("select", test, *map(self.value, args[1:]))
 
     def _literal(self, x: float) -> str:
         if x != x:
-            return self._call(self.dtype.value, "nan")
+            return self.call(self.dtype.value, "nan")
         if x in (float("inf"), float("-inf")):
-            return self._call(self.dtype.value, "inf" if x > 0 else "-inf")
-        return self._call(self.dtype.value, repr(x))
+            return self.call(self.dtype.value, "inf" if x > 0 else "-inf")
+        return self.call(self.dtype.value, repr(x))
 
     def _load(self, buffer: str, index: tuple[Index, ...]) -> str:
         element = self.nest.buffer(buffer).dtype
         place, steps = self.address(buffer, index)
         if steps.lane is None and not steps.tiled:
-            text = self._call("load1", buffer, place)
+            text = self.call("load1", buffer, place)
         else:
             dense = steps.lane in (None, Int(1))
             whole = steps.lane is None or (dense and self._in_panel(buffer, index))
@@ -360,11 +334,11 @@ class Printer:
             how = f"{'_strided' * bool(strided)}{'_tail' * bool(tail)}"
             if steps.tiled:
                 shape, apart = self._shape(steps.spread), self._apart(steps)
-                text = self._call(f"load_tile{how}", shape, buffer, place, *apart, *strided, *tail)
+                text = self.call(f"load_tile{how}", shape, buffer, place, *apart, *strided, *tail)
             else:
-                text = self._call(f"load{how}{self.lanes}", buffer, place, *strided, *tail)
+                text = self.call(f"load{how}{self.lanes}", buffer, place, *strided, *tail)
         if element is not self.dtype:
-            text = self._call(f"to_{self.dtype.value}", text)
+            text = self.call(f"to_{self.dtype.value}", text)
         return text
 
     def _in_panel(self, buffer: str, index: tuple[Index, ...]) -> bool:
@@ -376,100 +350,8 @@ class Printer:
             isinstance(i, (Int, Add)) or i == Var("k1") for i in subindices(rest)
         )
 
-    # --- indices ---
-
-    def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Steps]:
-        """The element's place in the buffer, and the steps from there."""
-        total: Index = Size(f"{buffer}_at")
-        position: Index | None = None
-        vector: Index | None = None
-        lane: Index | None = None
-        for axis, i in enumerate(index):
-            fastest = axis == self.innermost[buffer]
-            apart = Int(1) if fastest else Size(f"{buffer}_step{axis}")
-            step, i = spaced(i, POSITION)
-            if step is not None:
-                position = mul(step, apart) if position is None else position + mul(step, apart)
-            step, i = spaced(i, VECTOR)
-            if step is not None:
-                vector = mul(step, apart) if vector is None else vector + mul(step, apart)
-            times, rest = split_lane(i)
-            if times:
-                lane = mul(times, apart)
-            if fastest:
-                block, rest = split_block(rest)
-                total = add(
-                    total, add(mul(block, Size(f"{buffer}_panel")), rest) if block else rest
-                )
-            else:
-                total = add(total, mul(rest, apart))
-        return self.index(total), Steps(position, vector, lane)
-
-    def index(self, i: Index | int) -> str:
-        """The text of an index."""
-        if isinstance(i, int):
-            return str(i)
-        match i:
-            case Int(n):
-                return str(n)
-            case Var(name):
-                if i in (POSITION, VECTOR):
-                    raise NotInTile(f"{name}s differ where a number is needed")
-                return name
-            case Size(name):
-                self.arguments.setdefault(name)
-                return name
-            case Add(a, Int(n)) if n < 0:
-                return f"{self.index(a)} - {-n}"
-            case Add(a, Mul(b, Int(-1))):
-                return f"{self.index(a)} - {self._factor(b)}"
-            case Add(a, b):
-                return f"{self.index(a)} + {self.index(b)}"
-            case Mul(a, b):
-                return f"{self._factor(a)} * {self._factor(b)}"
-            case Div(a, b):
-                return f"{self._factor(a)} // {self._factor(b)}"
-            case Mod(a, b):
-                return f"{self._factor(a)} % {self._factor(b)}"
-            case Least(a, b):
-                return f"min({self.index(a)}, {self.index(b)})"
-            case Fetch(buffer, index):
-                place, steps = self.address(buffer, index)
-                if steps.lane is not None:
-                    raise NotInLanes("lanes look up different places")
-                if steps.tiled:
-                    raise NotInTile("positions look up different places")
-                return self._call("i64", self._call("load1", buffer, place))
-            case _:
-                assert_never(i)
-
-    def _factor(self, i: Index) -> str:
-        text = self.index(i)
-        simple = isinstance(i, (Var, Size, Fetch, Least)) or (isinstance(i, Int) and i.value >= 0)
-        return text if simple else f"({text})"
-
-    def condition(self, c: Condition) -> str:
-        match c:
-            case Test(op, a, b):
-                if any(LANE in set(subindices(i)) for i in (a, b)):
-                    raise NotInLanes("lanes take different branches")
-                return f"{self.index(a)} {op} {self.index(b)}"
-            case Both(a, b):
-                return f"{self.condition(a)} and {self.condition(b)}"
-            case _:
-                assert_never(c)
-
-    # --- words ---
-
     def copy(self) -> Printer:
         """A printer that knows as much, for an attempt that may fail."""
         return replace(
             self, names=set(self.names), arguments=dict(self.arguments), shapes=set(self.shapes)
         )
-
-    def word(self, name: str) -> str:
-        self.names.add(name)
-        return name
-
-    def _call(self, name: str, *arguments: str) -> str:
-        return f"{self.word(name)}({', '.join(arguments)})"

@@ -67,7 +67,7 @@ def profile(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, but got {repeats}")
     program, team = binding.program, Team.shared(threads)
-    wanted = program.entries if phases is None else phases
+    wanted = {s.phase for s in program.steps} if phases is None else phases
     chosen = [(first, s) for first, s in _located(program.steps) if s.phase in wanted]
     slots = [Slot(t.name, t.type, t.space) for t in program.tensors.values()]
     entries = [_entry(program, slots, first, step) for first, step in chosen]

@@ -11,43 +11,21 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from cnncc.graph.ir import Graph
-from cnncc.graph.sources import Constant, Input, Parameter
-from cnncc.loops.build import NestBuilder, parallel
-from cnncc.loops.ir import Buffer, Index, Nest, Store, Var, statements, subindices
+from cnncc.loops.ir import Index, Nest, Var
 from cnncc.loops.transform import accesses
-from cnncc.ops.base import Op, axis_names
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
-from cnncc.passes.plan import Life, lives
+from cnncc.passes.plan import Life
 from cnncc.targets.ahead import load_kernels
 from cnncc.targets.cpu.border import border_text
 from cnncc.targets.cpu.compiled import CompiledFunction
+from cnncc.targets.cpu.declare import WHOLE, Tensor, declare
 from cnncc.targets.cpu.emit import Emitted, Memory, emit
-from cnncc.targets.cpu.entry import Call, Slot, entry_text
+from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
-from cnncc.targets.cpu.layout import innermost_axis
-from cnncc.targets.cpu.schedule import Schedule, block_lanes, strided_parameters
+from cnncc.targets.cpu.schedule import Schedule, block_lanes
 from cnncc.targets.load import load_module, module_name
-from cnncc.tensor import DType, TensorType
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of the job table, before its extents are known.
-
-    space: `outside` (an array of the caller, row-major), `store` (parameters and prepared values),
-    `constant`, or `arena`.
-    """
-
-    name: str
-    type: TensorType
-    space: str
-    innermost: int | None = None
-    border: Border | None = None
-    panels: bool = False  # laid out in panels of a block of lanes
-    slice_of: str = ""  # these are channels of another tensor, from `first_channel` on
-    first_channel: int = 0
-    alias: str = ""  # shares the memory of this tensor (an update in place)
+from cnncc.tensor import DType
 
 
 @dataclass(frozen=True)
@@ -78,6 +56,12 @@ class Program:
     inputs: tuple[str, ...]
     outputs: tuple[tuple[str, str], ...]
     phases: Mapping[str, int] = field(default_factory=dict)
+    guard: str = ""
+
+    def entry_of(self, node: str) -> int:
+        """The key of the entry that computes a node."""
+        phase = max(self.phase_of(node), 0)
+        return WHOLE if self.guard else phase
 
     def phase_of(self, node: str) -> int:
         return self.phases.get(node, 0)
@@ -88,34 +72,45 @@ class Program:
 
     @cached_property
     def given(self) -> dict[int, tuple[str, ...]]:
-        """For every phase the tensors that lie in arrays of the caller, its results among them."""
+        """For every entry the tensors that lie in arrays of the caller, its results among them."""
         found: dict[int, dict[str, None]] = {}
         for step in self.steps:
             names = [t for t in step.tensors if self.tensors[t].space == "outside"]
-            found.setdefault(step.phase, {}).update(dict.fromkeys(names))
+            key = WHOLE if self.guard and step.phase >= 0 else step.phase
+            found.setdefault(key, {}).update(dict.fromkeys(names))
         return {phase: tuple(names) for phase, names in found.items()}
 
 
-PREPARE = -1  # the phase of what depends on parameters only: run after they change
-
-
 def compile_program(
-    fused: Fused, *, dtype: DType, lanes: int, phases: Mapping[str, int], panels: bool = True
+    fused: Fused,
+    *,
+    dtype: DType,
+    lanes: int,
+    phases: Mapping[str, int],
+    panels: bool = True,
+    guard: str = "",
 ) -> Program:
     """Emit and compile every kernel of a fused graph.
 
     `phases`: the phase of each node (0 when missing). Phases run in order, each by its own entry.
     With `panels` parameters that are only read in blocks of lanes are stored block by block.
-    Programs that share parameters must agree on it.
+    Programs that share parameters must agree on it. With `guard`, the public name of an output of
+    one number, all phases are one entry, WHOLE, whose last phase runs only when it is finite.
     """
-    return _Compiler(fused, dtype, lanes, phases, panels).program()
+    return _Compiler(fused, dtype, lanes, phases, panels, guard).program()
 
 
 class _Compiler:
     def __init__(
-        self, fused: Fused, dtype: DType, lanes: int, phases: Mapping[str, int], panels: bool
+        self,
+        fused: Fused,
+        dtype: DType,
+        lanes: int,
+        phases: Mapping[str, int],
+        panels: bool,
+        guard: str,
     ) -> None:
-        self.panels = panels
+        self.panels, self.guard = panels, guard
         self.fused, self.graph, self.dtype, self.lanes, self.phases = (
             fused,
             fused.graph,
@@ -123,126 +118,31 @@ class _Compiler:
             lanes,
             phases,
         )
-        self.training = any(phase > 0 for phase in phases.values())
-        self.tensors: dict[str, Tensor] = {}
+        self.declared = declare(fused, lanes=lanes, phases=phases)
+        self.tensors = self.declared.tensors
         self.bordered: set[str] = set()
 
     def program(self) -> Program:
-        kernels = self._with_copies()
-        self._declare(kernels)
-        kernels = self._relaid(kernels)
         steps: list[Step] = []
-        for phase, kernel in kernels:
+        for phase, kernel in self.declared.kernels:
             steps += self._steps(phase, kernel)
-        steps.sort(key=lambda s: s.phase)  # stable: kernels keep their order inside a phase
         if self.panels and self.lanes > 1:
             self._declare_panels(steps)
         load_kernels([s.text for s in steps])
-        texts = {phase: self._entry(steps, phase) for phase in sorted({s.phase for s in steps})}
+        numbers = sorted({s.phase for s in steps})
+        if self.guard:
+            texts = {WHOLE: self._whole(steps)}
+        else:
+            texts = {phase: self._entry(steps, phase) for phase in numbers}
         entries = {phase: load_module(text, kind="entry").run for phase, text in texts.items()}
-        outside = [n for n, t in self.tensors.items() if t.space != "arena"]
-        results = {f"out:{name}" for name, _ in self.graph.outputs}
-        touched = [tuple(self._root(t) for t in s.tensors) for s in steps]
         return Program(
             self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), entries, texts,
-            lives(touched, outside, results),
+            self.declared.lives([s.tensors for s in steps]),
             tuple(n.name for n in self.graph.of("input")),
             self.graph.outputs,
             dict(self.phases),
+            self.guard,
         )  # fmt: skip
-
-    # --- tensors ---
-
-    def _with_copies(self) -> list[tuple[int, Kernel]]:
-        """The kernels with their phases, and copies between the caller's arrays and channels-last
-        tensors.
-        """
-        kernels: list[tuple[int, Kernel]] = []
-        consumers = self.graph.consumers()
-        for node in self.graph.of("input"):
-            if _copied(
-                node.type
-            ):  # when it is first needed: the gradient of an output arrives after forward
-                phase = min(
-                    (max(self.phases.get(c.name, 0), 0) for c in consumers[node.name]), default=0
-                )
-                kernels.append((phase, _copy(f"in:{node.name}", node.name, node.type)))
-        kernels += [(self.phases.get(k.sink.name, 0), k) for k in self.fused.kernels]
-        for public, name in self.graph.outputs:
-            phase = max(self.phases.get(name, 0), 0)
-            kernels.append((phase, _copy(name, f"out:{public}", self.graph[name].type)))
-        return kernels
-
-    def _declare(self, kernels: Sequence[tuple[int, Kernel]]) -> None:
-        wanted: dict[str, Border | None] = {}
-        for _, kernel in kernels:
-            found = borders(kernel.nest)
-            for buffer, tensor in zip(kernel.nest.buffers, kernel.tensors, strict=True):
-                if buffer.name in found:
-                    known = wanted.get(tensor)
-                    new = found[buffer.name]
-                    wanted[tensor] = (
-                        known.joined(new) if known and known.same_fill(new) else known or new
-                    )
-        slices = self.fused.slices
-        for piece, part in slices.items():
-            mine, whole = wanted.get(piece), wanted.get(part.whole)
-            if mine:  # the border of a part is that of the whole
-                agree = whole and whole.same_fill(mine)
-                wanted[part.whole] = whole.joined(mine) if whole and agree else whole or mine
-        updated = {new: old for old, new in self.graph.updates}
-        for _, kernel in kernels:
-            for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
-                if name not in self.tensors and name not in slices:
-                    made = self._tensor(name, wanted.get(name), updated)
-                    # a border goes with the channels innermost
-                    if buffer.role == "out" and made.space != "outside" and not made.border:
-                        fastest = _fastest_axis(kernel.nest, buffer, made.innermost or 0)
-                        made = replace(made, innermost=fastest)
-                    self.tensors[name] = made
-        for piece, part in slices.items():
-            if part.whole not in self.tensors:
-                self.tensors[part.whole] = self._tensor(part.whole, wanted.get(part.whole), updated)
-            self.tensors[piece] = replace(
-                self.tensors[part.whole],
-                name=piece,
-                type=self.graph[piece].type,
-                slice_of=part.whole,
-                first_channel=part.start,
-            )
-
-    def _relaid(self, kernels: Sequence[tuple[int, Kernel]]) -> list[tuple[int, Kernel]]:
-        """Copies of parameters along other axes, in front of the kernels whose lanes run there.
-
-        The input gradient of a convolution has its lanes on the input channels, and would
-        gather each vector of weights from as many places.
-        """
-        result: list[tuple[int, Kernel]] = []
-        for phase, kernel in kernels:
-            inner = {
-                b.name: self.tensors[t].innermost or 0
-                for b, t in zip(kernel.nest.buffers, kernel.tensors, strict=True)
-            }
-            tensors = list(kernel.tensors)
-            for number, axis in strided_parameters(kernel.nest, inner, self.lanes):
-                source = self.tensors[tensors[number]]
-                name = f"{source.name}@{axis}"
-                if name not in self.tensors:
-                    space = "store" if phase == PREPARE or self._fixed(source) else "arena"
-                    self.tensors[name] = Tensor(name, source.type, space, axis)
-                    first = PREPARE if space == "store" else phase
-                    result.append((first, _copy(source.name, name, source.type)))
-                tensors[number] = name
-            result.append((phase, replace(kernel, tensors=tuple(tensors))))
-        return result
-
-    def _fixed(self, tensor: Tensor) -> bool:
-        """Whether a tensor changes only when parameters are set: it may be relaid once for all."""
-        return tensor.space == "store" and not self.graph.updates and not self.training
-
-    def _root(self, name: str) -> str:
-        """The tensor whose memory it is."""
-        return self.fused.slices[name].whole if name in self.fused.slices else name
 
     def _declare_panels(self, steps: Sequence[Step]) -> None:
         """Parameters that every kernel touches by whole blocks of its lanes alone."""
@@ -265,31 +165,6 @@ class _Compiler:
         own = block_lanes(tensor.type.shape[axis], self.lanes)
         return s.lanes > 1 and s.block == own and index[axis] == Var(s.vector)
 
-    def _tensor(self, name: str, border: Border | None, updated: Mapping[str, str]) -> Tensor:
-        if name.startswith("out:"):
-            node = self.graph[dict(self.graph.outputs)[name[4:]]]
-            return Tensor(name, node.type, "outside", node.type.axes - 1)
-        if name.startswith("in:"):
-            node = self.graph[name[3:]]
-            return Tensor(name, node.type, "outside", node.type.axes - 1)
-        node = self.graph[name]
-        match node.op:
-            case Input():
-                if _copied(node.type):
-                    return Tensor(name, node.type, "arena", 1, border)
-                return Tensor(name, node.type, "outside", node.type.axes - 1)
-            case Parameter():
-                return Tensor(name, node.type, "store", innermost_axis(node.type))
-            case Constant():
-                return Tensor(name, node.type, "constant", innermost_axis(node.type), border)
-        assert isinstance(node.op, Op)
-        inner = innermost_axis(node.type)
-        if name in updated:
-            return Tensor(name, node.type, "store", inner, alias=updated[name])
-        if self.phases.get(name, 0) == PREPARE:
-            return Tensor(name, node.type, "store", inner)
-        return Tensor(name, node.type, "arena", inner, border)
-
     # --- steps ---
 
     def _steps(self, phase: int, kernel: Kernel) -> list[Step]:
@@ -303,7 +178,7 @@ class _Compiler:
             nest, Memory(inner, frozenset(haloed), frozenset(padded)), self.dtype, self.lanes
         )
         steps = []
-        for name in map(self._root, kernel.writes):
+        for name in map(self.declared.root, kernel.writes):
             tensor = self.tensors[name]
             if name in self.bordered:
                 continue  # an earlier part's kernel has seen to it
@@ -338,51 +213,33 @@ class _Compiler:
         return tuple(lines)
 
     def _entry(self, steps: Sequence[Step], phase: int) -> str:
+        calls = [call for p, call in self._calls(steps) if p == phase]
+        return entry_text(f"{self.graph.name}, phase {phase}.", self._slots(), calls)
+
+    def _whole(self, steps: Sequence[Step]) -> str:
+        """One entry of all phases, of which the last is guarded."""
+        calls = self._calls(steps)
+        last = max(phase for phase, _ in calls)
+        guarded = Guarded(
+            list(self.tensors).index(f"out:{self.guard}"), [c for p, c in calls if p == last]
+        )
+        before = [call for phase, call in calls if phase < last]
+        title = f"{self.graph.name}, a whole step; the last phase only if {self.guard} is finite."
+        return entry_text(title, self._slots(), before, guarded)
+
+    def _slots(self) -> list[Slot]:
+        return [Slot(t.name, t.type, t.space) for t in self.tensors.values()]
+
+    def _calls(self, steps: Sequence[Step]) -> list[tuple[int, Call]]:
+        """The calls of all steps with their phases."""
         numbers = {name: i for i, name in enumerate(self.tensors)}
-        slots = [Slot(t.name, t.type, t.space) for t in self.tensors.values()]
         calls, first = [], 0
         for step in steps:
-            count = len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
-            if step.phase == phase:
-                name = module_name(step.text, kind="kernel")
-                calls.append(
-                    Call(name, tuple(numbers[t] for t in step.tensors), first, step.comment)
-                )
-            first += count
-        return entry_text(f"{self.graph.name}, phase {phase}.", slots, calls)
+            name = module_name(step.text, kind="kernel")
+            tensors = tuple(numbers[t] for t in step.tensors)
+            calls.append((step.phase, Call(name, tensors, first, step.comment)))
+            first += len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
+        return calls
 
 
 BORDER_INTEGERS = 10
-
-
-def _fastest_axis(nest: Nest, buffer: Buffer, usual: int) -> int:
-    """The usual axis if the loops of a kernel that writes the buffer move along it, else the last
-    along which they do.
-    """
-    stores = [s for s in statements(nest.body) if isinstance(s, Store) and s.buffer == buffer.name]
-    moving = [
-        axis
-        for axis in range(len(buffer.extents))
-        if any(isinstance(i, Var) for s in stores for i in subindices(s.index[axis]))
-    ]
-    return usual if usual in moving or not moving else moving[-1]
-
-
-def _copied(t: TensorType) -> bool:
-    """Whether an input is brought into channels-last memory first."""
-    return t.batched and len(t.shape) > 1 and t.dtype in (DType.F32, DType.F64, DType.U8)
-
-
-def _copy(source: str, target: str, t: TensorType) -> Kernel:
-    """A kernel that copies element by element; the layouts on both sides do the rest."""
-    n = NestBuilder()
-    axes = axis_names(t)
-    x, y = n.input("x", t, " ".join(axes)), n.output("y", t, " ".join(axes))
-    index = tuple(Var(f"i_{a}") for a in axes)
-    extents = n.buffers[-1].extents
-    nest = n.nest(
-        parallel(
-            [(v.name, e) for v, e in zip(index, extents, strict=True)], y.store(index, x[index])
-        )
-    )
-    return Kernel((), nest, (source, target))

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from cnncc.loops.affine import extent_of
 from cnncc.loops.ir import (
     Div,
     For,
     Index,
-    Int,
     Kind,
     Load,
     Mod,
@@ -136,13 +136,8 @@ def _divisors(nest: Nest, vector: str) -> list[int]:
 
 
 def _value(extent: Index, nest: Nest) -> Extent:
-    match extent:
-        case Int(n):
-            return n
-        case Size(name):
-            return nest.sizes[name]
-        case _:
-            return 0
+    value = extent_of(extent, nest.sizes)
+    return 0 if value is None else value
 
 
 def _outputs(nest: Nest) -> list[Store]:
@@ -188,7 +183,8 @@ def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: 
     those that do.
     """
     _, body = parallel_loops(nest)
-    shared = [v for v in values(body) if isinstance(v, Load) and _uses(v, vector)]
+    sums = tuple(s for s in statements(body) if isinstance(s, For))
+    shared = [v for v in values(sums) if isinstance(v, Load) and _uses(v, vector)]
     fit = [
         o
         for o in others

@@ -31,7 +31,8 @@ def run_interp(
     arrays = dict(given)
     for node in fused.graph.of("constant"):
         assert isinstance(node.op, Constant)
-        arrays[node.name] = np.full(node.type.concrete(values).dims(batch), node.op.value, dtype)
+        own = _NUMPY.get(node.type.dtype.value, dtype)
+        arrays[node.name] = np.full(node.type.concrete(values).dims(batch), node.op.value, own)
     for whole in {part.whole for part in fused.slices.values()}:
         t = fused.graph[whole].type.concrete(values)
         arrays.setdefault(whole, np.zeros(t.dims(batch), dtype))
