@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cnncc.errors import Diagnostic, Diagnostics, SpecError
 from cnncc.graph.declarations import check_declarations
@@ -16,11 +17,14 @@ from cnncc.graph.locate import Located, locate
 from cnncc.graph.module import Module
 from cnncc.graph.text import print_graph
 from cnncc.ops import LAYERS
-from cnncc.passes.check import check
+from cnncc.passes.check import check, check_memory, is_planned, number
 from cnncc.passes.fuse import Fused
 from cnncc.passes.fuse import fuse as fuse_graph
 from cnncc.passes.require import check_requirements
-from cnncc.syntax.tree import dump
+from cnncc.syntax.dump import dump
+
+if TYPE_CHECKING:
+    from cnncc.targets.cpu.memory import Need
 
 FRONT_STAGES = ("tree", "graph", "typed")
 """Stages that `front_text` prints."""
@@ -62,15 +66,55 @@ def kernels(
     """The kernels of a graph of the module's net, and the ledger: one reason per edge.
 
     `phases` is given for a training graph. Raises SpecError (E0503) when the spec requires a fusion
-    that cannot be had; with `fuse` off every node is a kernel and nothing is required.
+    that cannot be had. `require fused` speaks of inference: the kernels of training also write what
+    backward reads, and its batch statistics need a whole convolution first, so of a training graph
+    nothing is required; nor with `fuse` off, where every node is a kernel.
     """
     alone = set(module.nofuse)
     edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
     apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
     fused = fuse_graph(graph, enabled=fuse, apart=apart, phases=dict(phases or {}))
-    if fuse:
+    if fuse and phases is None:
         check_requirements(fused, module)
     return fused
+
+
+def planned(
+    fused: Fused,
+    *,
+    phases: Mapping[str, int] | None = None,
+    batch: int = 1,
+    symbols: Mapping[str, int] | None = None,
+) -> Need:
+    """The memory that the CPU target plans for a fused graph; nothing is compiled or allocated.
+
+    `phases` is given for a training graph, `symbols` for inputs with symbolic extents.
+    """
+    from cnncc.targets.cpu.memory import needed  # it asks the machine, which texts do without
+
+    return needed(fused, phases=phases, batch=batch, symbols=symbols)
+
+
+def check_claims(
+    graph: TypedGraph, module: Module, *, batch: int = 1, symbols: Mapping[str, int] | None = None
+) -> None:
+    """Check what the net claims of its compiled form: `require fused`, and conditions on `memory`.
+
+    Both speak of fused inference. Conditions on memory wait until all symbolic extents are known.
+    Raises SpecError (E0501, E0503).
+    """
+    claims = any(is_planned(e) for e in module.expectations)
+    if not claims and not module.requirements:
+        return
+    fused = kernels(graph, module)
+    open_extents = {s for n in graph.of("input") for s in n.type.symbols} - set(symbols or {})
+    if claims and not open_extents:
+        need = planned(fused, batch=batch, symbols=symbols)
+        parts = (
+            f"at batch {batch}: {number(need.activations)} bytes of activations, "
+            f"{number(need.parameters)} of parameters"
+        )
+        check_memory(module, need.peak, parts)
 
 
 def front_text(
@@ -127,6 +171,6 @@ def _check_net(program: Program, name: str | None) -> None:
     chosen = next((net.name for net in program.nets if net.name == name), None)
     trained = any(train.net == chosen for train in program.top.tree.trains)
     graph, module = elaborate(program, LAYERS, net=name)
-    check(graph, module)
+    check_claims(check(graph, module), module)
     if trained:
         elaborate(program, LAYERS, net=name, train=True)

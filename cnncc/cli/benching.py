@@ -18,19 +18,23 @@ from cnncc.cli.output import amount, print_json, remark
 from cnncc.cli.stages import Request, require_machine_code
 from cnncc.cli.verbs import Verbs, add_json, add_machine, add_net, net_arguments, positive, rate
 from cnncc.errors import CompilerBug, Diagnostic, SpecError
+from cnncc.ops.base import Op
 from cnncc.passes.count import count
-from cnncc.tensor import evaluate
+from cnncc.tensor import Extent, evaluate
 
 if TYPE_CHECKING:
     from cnncc.targets.cpu.peaks import Peaks
-    from cnncc.targets.runtime import Runtime, Shape
+    from cnncc.targets.runtime import Shape
 
 LEAST_ROUNDS = 10
 WARM_UP = 3
+STEPS = 2  # of training before parameters are compared: the second reads the optimizer's state
 
 ABOUT = """\
 Both have the same random parameters and inputs, and their outputs must be equal bit for bit before
-anything is timed. Times are of one whole call on arrays as a user gives them.
+anything is timed. Times are of one whole call on arrays as a user gives them. With --train a call
+is a training step: after two steps all parameters, statistics and the optimizer's state must be
+equal bit for bit too; what is timed are steps with a learning rate of 0, so that weights stay sane.
 
   median    of all calls; the range is from the 10th to the 90th percentile
   GFLOP/s   two operations for each multiply-accumulate of convolutions and dense layers
@@ -49,11 +53,15 @@ def add(verbs: Verbs) -> None:
         [
             "cnncc bench lenet_digits",
             "cnncc bench resnet18 --batch 4 --seconds 20",
+            "cnncc bench lenet_digits --train --batch 32",
             "cnncc bench vgg16 --threads 1 --json",
         ],
         ABOUT,
     )
     add_net(parser)
+    parser.add_argument(
+        "--train", action="store_true", help="a step of training: forward, backward and update"
+    )
     parser.add_argument("--batch", type=positive, default=1, help="samples per call (default: 1)")
     parser.add_argument(
         "--seconds", type=rate, default=3.0, help="how long to measure (default: 3)"
@@ -90,25 +98,32 @@ def bench(options: argparse.Namespace) -> int:
     """Compile both ways, compare, measure, print."""
     require_machine_code("bench")
     ways = {name: _Way(options, name == "fused") for name in ("fused", "unfused")}
-    graph = ways["fused"].request.graph
-    shape = _shape(ways["fused"].request)
-    inputs = _inputs(ways["fused"].runtime, shape)
+    request = ways["fused"].request
+    graph, shape = request.graph, _shape(request)
+    inputs = _inputs(request, shape)
     for way in ways.values():
         way.prepare(shape)
-    _compare(ways["fused"].run(inputs), ways["unfused"].run(inputs))
-    remark("outputs are equal bit for bit; measuring")
+    what = "parameters and outputs" if options.train else "outputs"
+    if options.train:
+        for step in range(STEPS):
+            _compare(*(way.run(inputs | _numbers(request, step)) for way in ways.values()))
+        _compare(*(way.state() for way in ways.values()))
+        inputs |= _numbers(request, STEPS, rate=0.0)
+    _compare(*(way.run(inputs) for way in ways.values()))
+    remark(f"{what} are equal bit for bit; measuring")
     times = _measure(ways, inputs, options.seconds)
 
     from cnncc.targets.cpu.peaks import measure_peaks
 
     peaks = measure_peaks(ways["fused"].runtime.threads)
-    macs = evaluate(count(graph).macs, dict(shape.symbols)) * shape.batch
+    macs = evaluate(_macs(request), dict(shape.symbols)) * shape.batch
     timings = {name: _timing(way, times[name], shape, macs, peaks) for name, way in ways.items()}
     ratio = timings["unfused"].median / timings["fused"].median
     if options.json:
         print_json(
             {
                 "name": graph.name,
+                "train": options.train,
                 "batch": shape.batch,
                 "extents": dict(shape.symbols),
                 "threads": peaks.threads,
@@ -123,8 +138,8 @@ def bench(options: argparse.Namespace) -> int:
         )
         return DONE
     print(
-        f"{graph.name}, batch {shape.batch}, {peaks.threads} threads, "
-        f"{len(times['fused'])} rounds; outputs equal bit for bit"
+        f"{graph.name}, {'training step, ' if options.train else ''}batch {shape.batch}, "
+        f"{peaks.threads} threads, {len(times['fused'])} rounds; {what} equal bit for bit"
     )
     print("         kernels     median                range  GFLOP/s      traffic roofline")
     for name, t in timings.items():
@@ -145,6 +160,7 @@ class _Way:
         self.request = Request(
             options.net,
             net_arguments(options),
+            train=options.train,
             fuse=fused,
             batch=options.batch,
             extents=dict(options.extents),
@@ -168,6 +184,11 @@ class _Way:
         """One call."""
         return self.runtime.run(inputs)
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that steps of training change."""
+        read = self.runtime.store.read
+        return {node.name: read(node.name) for node in self.request.graph.of("parameter")}
+
     def traffic(self, shape: Shape) -> int:
         """Bytes of the tensors that the kernels of one call touch, each once for every kernel."""
         binding = self.runtime.bind(shape)
@@ -190,19 +211,48 @@ def _shape(request: Request) -> Shape:
     return Shape(request.batch, tuple(sorted(request.extents.items())))
 
 
-def _inputs(runtime: Runtime, shape: Shape) -> dict[str, NDArray[Any]]:
-    """Random inputs: normal floats, any bytes, and whole numbers that every table has."""
+def _inputs(request: Request, shape: Shape) -> dict[str, NDArray[Any]]:
+    """Random inputs and targets: normal floats, any bytes, class numbers, and whole numbers that
+    every table has. The numbers of an optimizer come from `_numbers`.
+    """
     from cnncc.targets.runtime import numpy_dtype
 
     rng = np.random.default_rng(0)
+    training = request.checked.module.training
+    classes = {t.name: t.classes for t in training.targets} if training else {}
     found: dict[str, NDArray[Any]] = {}
-    for node in runtime.graph.of("input"):
+    for node in request.graph.of("input"):
+        if node.name.startswith("step."):
+            continue
         dims = node.type.concrete(dict(shape.symbols)).dims(shape.batch)
         kind = np.dtype(numpy_dtype(node.type))
         if kind.kind == "f":
             found[node.name] = rng.standard_normal(dims).astype(kind)
         else:
-            found[node.name] = rng.integers(0, 256 if kind == np.uint8 else 2, dims).astype(kind)
+            most = 256 if kind == np.uint8 else classes.get(node.name) or 2
+            found[node.name] = rng.integers(0, most, dims).astype(kind)
+    return found
+
+
+def _numbers(request: Request, step: int, rate: float | None = None) -> dict[str, NDArray[Any]]:
+    """The optimizer's numbers in a step, at the learning rate of the text unless given."""
+    from cnncc.train.optim import Optimizer
+
+    training = request.checked.module.training
+    assert training is not None, "a net without a train block is refused by elaboration"
+    optimizer = Optimizer.of(training)
+    return dict(optimizer.numbers(step, optimizer.rate(step) if rate is None else rate))
+
+
+def _macs(request: Request) -> Extent:
+    """Multiply-accumulates of one sample; in training those of the gradients too."""
+    if not request.train:
+        return count(request.checked.graph).macs
+    graph = request.graph
+    found: Extent = 0
+    for node in graph.nodes:
+        if isinstance(node.op, Op):
+            found = found + node.op.cost(graph.types(node), node.type).macs
     return found
 
 

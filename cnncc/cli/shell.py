@@ -8,7 +8,22 @@ import sys
 from collections.abc import Sequence
 
 from cnncc import __version__
-from cnncc.cli import benching, building, learning, ledger, numbers, texts, upkeep, using
+from cnncc.cli import (
+    benching,
+    building,
+    comparing,
+    costs,
+    learning,
+    ledger,
+    matrices,
+    numbers,
+    relaxing,
+    texts,
+    tracing,
+    upkeep,
+    using,
+    viewing,
+)
 from cnncc.cli.failures import guarded
 from cnncc.cli.verbs import Form, Verbs
 
@@ -29,7 +44,22 @@ exit codes:
 `cnncc VERB --help` has examples for each verb.
 """
 
-GROUPS = (texts, numbers, ledger, building, using, learning, benching, upkeep)
+GROUPS = (
+    texts,
+    numbers,
+    costs,
+    matrices,
+    tracing,
+    comparing,
+    relaxing,
+    ledger,
+    building,
+    using,
+    learning,
+    viewing,
+    benching,
+    upkeep,
+)
 """The modules that add verbs, in the order in which `cnncc --help` lists them."""
 
 

@@ -28,7 +28,7 @@ STAGES = (
 """In the order of the pipeline; `dot` is a drawing of `fused`."""
 
 ENDINGS = {"python": "py", "llvm": "ll", "asm": "s", "dot": "dot"}
-PHASES = {-1: "prepare", 0: "forward", 1: "backward", 2: "update"}
+PHASES = {-2: "step", -1: "prepare", 0: "forward", 1: "backward", 2: "update"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,18 @@ class Request:
     @cached_property
     def _fused(self) -> Fused:
         phases = self.step.phases if self.step else None
+        if self.fuse:
+            self._check_claims()
         return compiler.kernels(self.graph, self.checked.module, fuse=self.fuse, phases=phases)
+
+    def _check_claims(self) -> None:
+        """What the net claims of its compiled form, which is that of inference."""
+        found = self.checked
+        if self.train and (found.module.requirements or found.module.expectations):
+            found = compiler.front(self.net, arguments=dict(self.arguments))
+        compiler.check_claims(
+            found.graph, found.module, batch=self.batch, symbols=dict(self.extents)
+        )
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -84,6 +95,7 @@ class Request:
             phases=self.step.phases if self.step else None,
             threads=self.threads,
             max_memory=self.max_memory,
+            guard="loss" if self.step else "",
         )
 
     @property

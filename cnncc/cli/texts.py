@@ -55,7 +55,7 @@ def add(verbs: Verbs) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Check every file; 1 when a mistake was found."""
-    from cnncc.compiler import check_file, front
+    from cnncc.compiler import check_claims, check_file, front
 
     given = net_arguments(options)
     found: list[Diagnostic] = []
@@ -65,7 +65,8 @@ def check(options: argparse.Namespace) -> int:
             found += check_file(source)
             continue
         try:
-            front(source, arguments=given)
+            checked = front(source, arguments=given)
+            check_claims(checked.graph, checked.module)
         except SpecError as error:
             found += error.diagnostics
     if found:

@@ -67,7 +67,7 @@ def index_limits(graph: Graph) -> dict[str, int]:
     for node in graph.nodes:
         if node.op.name == "embed":
             numbers, count = node.inputs[0], graph[node.inputs[1]].type.shape[0]
-        elif node.op.name == "cross_entropy":
+        elif node.op.name in ("cross_entropy", "nll"):
             numbers, count = node.inputs[1], graph[node.inputs[0]].type.shape[0]
         else:
             continue

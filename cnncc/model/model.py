@@ -54,9 +54,11 @@ class Model:
     """A compiled network.
 
     Made by `cnncc.compile` or `Model.load`. Calling it runs inference; any number of threads may
-    call one model at once, and a forked child may go on using it. What trains it (`step`, `fit`,
-    `forward`, `backward`, `update`) needs `train=True` at compile time, and takes turns with
-    itself; inference that runs at the same time may read parameters half changed.
+    call one model at once, and a forked child may go on using it. All models of a process with the
+    same `num_threads` share a team of threads, which runs one call after the other; with
+    `num_threads=1` calls run side by side, at most four of a model and batch size. What trains it
+    (`step`, `fit`, `forward`, `backward`, `update`) needs `train=True` at compile time, and takes
+    turns with itself; inference that runs meanwhile may read parameters half changed.
 
     Inputs may be anything with `__dlpack__` or `__array_interface__`, or nested lists. float64 is
     converted to the float32 that inputs declare; bytes are not taken for floats. Attributes:
@@ -141,6 +143,7 @@ class Model:
     def step(self, x: Any, y: Any, *, lr: float | None = None) -> float:
         """One step of training on a batch: forward, backward and update; the loss before it.
 
+        It is one run of the threads, and leaves the bits that the phases leave one by one.
         `x` is the input (a tuple or dict of several), `y` the target; class numbers have the shape
         (batch,). The learning rate is `lr`, or that of the schedule, in which a step outside of
         `fit` belongs to the first epoch. Raises TrainingError (E0606) when the loss is not finite;

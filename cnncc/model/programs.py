@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from cnncc.compiler import kernels
+from cnncc.compiler import check_claims, kernels
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.module import Module, Training
 from cnncc.graph.sources import Parameter
 from cnncc.graph.verify import verify
 from cnncc.model.network import Network, Variant
 from cnncc.ops.base import Op
-from cnncc.passes.check import check_memory, is_planned
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
@@ -138,7 +137,7 @@ class Programs:
             variant = self.network.training
             graph = training_graph(variant.graph, variant.module, self.training.optimizer)
             found = classifications(graph.graph)
-            return Step(self._phased(graph, variant.module), graph, found)
+            return Step(self._phased(graph, variant.module, guard="loss"), graph, found)
 
         return self._once("step", make)
 
@@ -179,19 +178,17 @@ class Programs:
     def bind(self, batch: int | None) -> None:
         """Compile what the model is for, and plan its memory where batch and extents are known.
 
-        Raises SpecError: E0503 for a required fusion that inference does not have, E0801 over the
-        limit, E0501 when the text expects less memory.
+        Raises SpecError: E0503 for a required fusion that inference does not have, E0501 when the
+        text expects less memory of inference (at this batch, 1 when it is not known), E0801 over
+        the limit.
         """
-        if self.train and self.network.inference.module.requirements:
-            variant = self.network.inference
-            self.fused(variant.graph, variant.module, self.options.fuse, None)
+        variant = self.network.inference
+        if self.options.fuse:
+            check_claims(variant.graph, variant.module, batch=batch or 1)
         main = self.step.runtime if self.train else self.inference
-        module = self.network.inference.module
-        claims = any(is_planned(e) for e in module.expectations)
         fixed = not any(n.type.symbols for n in main.graph.of("input"))
-        if isinstance(main, Runtime) and fixed and (batch is not None or claims):
-            main.bind(Shape(batch or 1, ()))
-            check_memory(module, self.peak)
+        if isinstance(main, Runtime) and fixed and batch is not None:
+            main.bind(Shape(batch, ()))
 
     @property
     def peak(self) -> int:
@@ -239,10 +236,9 @@ class Programs:
                 self._copied = version
         return program
 
-    def _phased(self, graph: StepGraph, module: Module) -> AnyRuntime:
-        # what the text requires of kernels, it requires of inference
-        variant = Variant(verify(graph.graph, "differentiate"), replace(module, requirements=()))
-        return self._runtime(variant, self.store, phases=dict(graph.phases))
+    def _phased(self, graph: StepGraph, module: Module, guard: str = "") -> AnyRuntime:
+        variant = Variant(verify(graph.graph, "differentiate"), module)
+        return self._runtime(variant, self.store, phases=dict(graph.phases), guard=guard)
 
     def _runtime(
         self,
@@ -251,10 +247,11 @@ class Programs:
         *,
         fused: bool = True,
         phases: dict[str, int] | None = None,
+        guard: str = "",
     ) -> AnyRuntime:
         grouped = self.fused(variant.graph, variant.module, fused and self.options.fuse, phases)
         if isinstance(store, DictStore):
-            return InterpRuntime(grouped, store=store, phases=phases)
+            return InterpRuntime(grouped, store=store, phases=phases, guard=guard)
         return Runtime(
             grouped,
             store=store,
@@ -262,6 +259,7 @@ class Programs:
             threads=self.options.threads,
             max_memory=self.options.max_memory,
             panels=not self.train and store is self.store,
+            guard=guard,
         )
 
     def fused(

@@ -15,6 +15,7 @@ from cnncc.passes.check import number
 from cnncc.passes.count import Counts, count
 from cnncc.passes.report import WIDTH
 from cnncc.passes.report import summary as totals
+from cnncc.targets.cpu.declare import PREPARE
 from cnncc.targets.load import module_name
 from cnncc.targets.runtime import Runtime
 from cnncc.tensor import TensorType
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from cnncc.model.programs import AnyRuntime, Programs
 
 _PHASES = {
-    "step": {0: "forward", 1: "backward", 2: "update"},
     "seeded": {0: "forward", 1: "backward", 2: "input_gradients"},
 }
 
@@ -45,7 +45,7 @@ def emitted(programs: Mapping[str, AnyRuntime]) -> dict[str, str]:
 
 
 def _entry_name(program: str, phase: int) -> str:
-    if phase < 0:
+    if phase == PREPARE:
         return f"{program}.prepare"
     names = _PHASES.get(program)
     return program if names is None else f"{program}.{names[phase]}"

@@ -72,14 +72,10 @@ class Trainer:
             graph = step.graph.graph
             inputs = {**samples.inputs, **samples.targets}
             inputs |= {**self._numbers(rate), **self._key(graph)}
-            with step.runtime.session(shape_of(graph, inputs)) as session:
-                outputs = session.run(FORWARD, inputs)
-                loss = float(outputs["loss"].reshape(-1)[0])
-                if not math.isfinite(loss):
-                    raise TrainingError(self._diverged(loss, rate))
-                for phase in step.runtime.run_phases:
-                    if phase != FORWARD:
-                        session.run(phase, inputs)
+            outputs = step.runtime.run(inputs)
+            loss = float(outputs["loss"].reshape(-1)[0])
+            if not math.isfinite(loss):  # the step itself has left out its updates
+                raise TrainingError(self._diverged(loss, rate))
             self.steps += 1
             self.programs.changed()
         return _tally(step, outputs, loss, samples)

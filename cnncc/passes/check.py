@@ -16,11 +16,9 @@ from cnncc.graph.queries import QUERIES
 from cnncc.graph.values import POISON, Value, is_poisoned, kind, show
 from cnncc.graph.verify import verify
 from cnncc.passes.count import Counts, LayerCount, count
+from cnncc.passes.countable import FIELDS, OF_LAYERS, TOTALS, number_of, selection
 from cnncc.syntax import tree as t
 from cnncc.tensor import Extent
-
-NUMBERS = ("params", "connections", "macs", "units", "depth")
-"""Counts of the whole network in an `expect`; with a name in parentheses, those of its layers."""
 
 PLANNED = "memory"
 """What only a memory plan knows; conditions on it are left to the planner."""
@@ -53,12 +51,14 @@ def is_planned(expectation: Expectation) -> bool:
     return PLANNED in names and PLANNED not in expectation.scope
 
 
-def check_memory(module: Module, peak: int) -> None:
-    """Check the conditions on `memory`; `peak` is the planned peak in bytes. Raises SpecError."""
+def check_memory(module: Module, peak: int, parts: str = "") -> None:
+    """Check the conditions on `memory`; `peak` is the planned peak in bytes, and `parts` says what
+    it consists of. Raises SpecError (E0501).
+    """
     faults = Faults()
     for expectation in module.expectations:
         if is_planned(expectation):
-            _Memory(faults, expectation, peak).check()
+            _Memory(faults, expectation, peak, parts).check()
     faults.found.raise_if_any()
 
 
@@ -116,8 +116,12 @@ class _Condition(Evaluator):
 class _Memory(_Condition):
     """A condition on the planned memory."""
 
-    def __init__(self, faults: Faults, expectation: Expectation, peak: int) -> None:
+    def __init__(self, faults: Faults, expectation: Expectation, peak: int, parts: str) -> None:
         super().__init__(faults, expectation, {**expectation.scope, PLANNED: peak})
+        self.parts = parts
+
+    def breakdown(self, e: t.Binary, actual: Value) -> Sequence[Note]:
+        return (Note(self.parts),) if self.parts else ()
 
     def call(self, call: t.Call, piped: Given | None, as_word: bool) -> Value:
         return self.faults.error("E0502", f"`{call.name}` cannot stand beside `memory`", call.span)
@@ -129,12 +133,14 @@ class _Expect(_Condition):
     def __init__(
         self, faults: Faults, graph: TypedGraph, counts: Counts, expectation: Expectation
     ) -> None:
-        totals: dict[str, Value] = {name: getattr(counts, name) for name in NUMBERS}
+        totals: dict[str, Value] = {name: getattr(counts, name) for name in TOTALS}
         super().__init__(faults, expectation, {**totals, **expectation.scope})
         self.graph = graph
         self.counts = counts
 
     def call(self, call: t.Call, piped: Given | None, as_word: bool) -> Value:
+        if call.name in OF_LAYERS and any(a.name is not None for a in call.arguments):
+            return self._selected(call, piped)
         before = [piped] if piped is not None else []
         positional, named = evaluated(call.arguments, self.value)
         given = [*before, *positional]
@@ -148,12 +154,16 @@ class _Expect(_Condition):
             result = QUERIES[call.name](self.faults, call, given)
             assert not hasattr(result, "dtype")
             return result
-        if call.name == "receptive_field":
-            return self._receptive_field(call, given)
-        if call.name in NUMBERS and call.name != "depth":
+        if call.name in FIELDS:
+            return self._field(call, given)
+        if call.name in OF_LAYERS:
             layers = self._layers(call, given)
-            return POISON if layers is None else _sum(layers, call.name)
-        known = ["receptive_field", "shape", "channels", "extent", *NUMBERS]
+            return POISON if layers is None else self._sum(call, layers)
+        if call.name in TOTALS:
+            return self.faults.error(
+                "E0502", f"`{call.name}` is a number of the whole net, not of a layer", call.span
+            )
+        known = [*FIELDS, "shape", "channels", "extent", *OF_LAYERS]
         return self.faults.error(
             "E0301",
             f"an `expect` knows no `{call.name}`",
@@ -179,7 +189,30 @@ class _Expect(_Condition):
         nodes = self.expectation.layers.get(e.name) if isinstance(e, t.Name) else None
         return self.counts.of(nodes or (node.name,))
 
-    def _receptive_field(self, call: t.Call, given: Sequence[Given]) -> Value:
+    def _selected(self, call: t.Call, piped: Given | None) -> Value:
+        """`connections(layers = conv, bias = no)`."""
+        if piped is not None or any(a.name is None for a in call.arguments):
+            return self.faults.error(
+                "E0302", f"`{call.name}` takes a layer or a selection, not both", call.span
+            )
+        chosen = selection(self.faults, self.counts, call)
+        return POISON if chosen is None else chosen.total(self.counts, call.name)
+
+    def _sum(self, call: t.Call, layers: Sequence[LayerCount]) -> Value:
+        result: Extent = 0
+        for layer in layers:
+            number = number_of(layer, call.name)
+            if number is None:
+                return self.faults.error(
+                    "E0502",
+                    f"`{call.name}` of `{layer.name}` depends on symbolic extents",
+                    call.span,
+                    helps=("give the input fixed extents",),
+                )
+            result = result + number
+        return result
+
+    def _field(self, call: t.Call, given: Sequence[Given]) -> Value:
         node = self._one_tensor(call, given)
         if node is None:
             return POISON
@@ -191,31 +224,33 @@ class _Expect(_Condition):
                 given[0][1],
                 helps=("give the input fixed extents, or ask about an earlier layer",),
             )
-        sizes = [span.size for span in field]
-        return sizes[0] if len(set(sizes)) == 1 else list(sizes)
+        values = [FIELDS[call.name](span) for span in field]
+        return values[0] if len(set(values)) == 1 else list(values)
 
     def breakdown(self, e: t.Binary, actual: Value) -> Sequence[Note]:
-        if isinstance(e.left, t.Name) and e.left.name in NUMBERS and e.left.name != "depth":
-            what, layers = e.left.name, self.counts.layers
-        elif isinstance(e.left, t.Call) and e.left.name in NUMBERS and e.left.arguments:
-            inner = e.left.arguments[0].value
-            name = inner.name if isinstance(inner, t.Name) else ""
-            what, layers = e.left.name, self.counts.of(self.expectation.layers.get(name, ()))
-        else:
-            return ()
-        rows = [(x.name, getattr(x, what)) for x in layers if getattr(x, what) != 0]
+        what, rows = self._parts(e.left)
+        rows = [(name, value) for name, value in rows if value != 0]
         shown = rows if len(rows) <= MOST_ROWS else rows[: MOST_ROWS - 1]
         lines = [f"{name}: {number(value)}" for name, value in shown]
         if len(shown) < len(rows):
             lines.append(f"and {len(rows) - len(shown)} more layers")
         return [Note(f"{what} by layer:\n" + "\n".join(lines))] if lines else ()
 
-
-def _sum(layers: Sequence[LayerCount], what: str) -> Extent:
-    result: Extent = 0
-    for layer in layers:
-        result = result + getattr(layer, what)
-    return result
+    def _parts(self, e: t.Expr) -> tuple[str, list[tuple[str, Extent]]]:
+        """The count that an expression names, and every layer with what it adds to it."""
+        layers: Sequence[LayerCount] = ()
+        if isinstance(e, t.Name) and e.name in OF_LAYERS:
+            layers = self.counts.layers
+        elif isinstance(e, t.Call) and e.name in OF_LAYERS and e.arguments:
+            if e.arguments[0].name is not None:
+                chosen = selection(Faults(), self.counts, e)
+                return (e.name, chosen.rows(self.counts, e.name)) if chosen else ("", [])
+            inner = e.arguments[0].value
+            name = inner.name if isinstance(inner, t.Name) else ""
+            layers = self.counts.of(self.expectation.layers.get(name, ()))
+        else:
+            return "", []
+        return e.name, [(x.name, number_of(x, e.name) or 0) for x in layers]
 
 
 def number(value: Value) -> str:

@@ -7,10 +7,16 @@ The conventions, as the papers of the classic networks have them:
 - macs: multiply-accumulates of convolutions and dense layers for one sample, no biases.
 - connections: macs, plus one per unit for its bias; a trainable pool counts its window and its bias
   (LeCun et al. 1998, tables of LeNet-5). Taps that lie in the padding are counted.
+- operations: multiplications and additions. A unit with k connections takes k - 1 additions, and a
+  multiplication for each of them but the bias; a trainable pool multiplies its sum once.
 - units: the results of the layers that have connections, except the last of them on the way to an
-  output; inputs are no units (LeNet-5: 8084). `output_units` are the rest.
-- depth: the largest number of such layers on one path.
+  output; inputs are no units (LeNet-5: 8084). `output_units` are the rest, and `input_units` the
+  elements of the inputs: papers count with or without them.
+- depth, also weight_layers: the largest number of such layers on one path.
 - bytes: results of all nodes of one sample, each once; what a plan needs at a time is less.
+- traffic: bytes that a network of one kernel per operator reads and writes for one sample, the
+  parameters included.
+- storage: stored floats as a layer, as a matrix, and so on; see storage.py.
 """
 
 from __future__ import annotations
@@ -20,8 +26,8 @@ from dataclasses import dataclass
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.sources import Constant, Input, Parameter
-from cnncc.ops.base import Op
 from cnncc.passes.receptive import Field, receptive_fields
+from cnncc.passes.storage import Storage, macs, storage
 from cnncc.tensor import Extent, TensorType, product
 
 
@@ -42,8 +48,30 @@ class LayerCount:
     connections: Extent = 0
     units: Extent = 0
     bytes: Extent = 0
+    traffic: Extent = 0
+    storage: Storage | None = None
     field: Field | None = None
     nodes: tuple[str, ...] = ()
+
+    @property
+    def biases(self) -> Extent:
+        """Connections that are biases: at most one per unit."""
+        return self.connections - self.macs if self.macs != 0 else self.units
+
+    @property
+    def multiplications(self) -> Extent:
+        """One per product; a trainable pool multiplies the sum of its window once."""
+        return self.macs if self.macs != 0 else self.units
+
+    @property
+    def additions(self) -> Extent:
+        """One less than the connections of every unit."""
+        return self.connections - self.units
+
+    @property
+    def operations(self) -> Extent:
+        """Multiplications and additions."""
+        return self.multiplications + self.additions
 
 
 @dataclass(frozen=True)
@@ -59,10 +87,24 @@ class Counts:
     state: int
     macs: Extent
     connections: Extent
+    multiplications: Extent
+    additions: Extent
+    input_units: Extent
     units: Extent
     output_units: Extent
     depth: int
     bytes: Extent
+    traffic: Extent
+
+    @property
+    def operations(self) -> Extent:
+        """Multiplications and additions of one sample."""
+        return self.multiplications + self.additions
+
+    @property
+    def weight_layers(self) -> int:
+        """The depth, under the name that tables of networks have for it."""
+        return self.depth
 
     def of(self, nodes: Iterable[str]) -> tuple[LayerCount, ...]:
         """The layers that some of the nodes belong to."""
@@ -86,10 +128,14 @@ def count(graph: Graph) -> Counts:
         sum(x.state for x in layers),
         total(x.macs for x in layers),
         total(x.connections for x in layers),
+        total(x.multiplications for x in layers),
+        total(x.additions for x in layers),
+        total(n.type.elements for n in graph.of("input") if getattr(n.op, "role", "") == "data"),
         total(hidden),
         total(x.units for x in layers if x.name in last),
         _depth(graph, {x.nodes[-1] for x in layers if x.connections != 0}),
         total(x.bytes for x in layers),
+        total(x.traffic for x in layers),
     )
 
 
@@ -135,13 +181,24 @@ def _layer(graph: Graph, nodes: list[Node], fields: Mapping[str, Field | None]) 
         _elements(n for n in parameters if n.op.kind != "state"),  # type: ignore[attr-defined]
         _elements(n for n in parameters if n.op.kind == "trained"),  # type: ignore[attr-defined]
         _elements(n for n in parameters if n.op.kind == "state"),  # type: ignore[attr-defined]
-        total(_macs(graph, n) for n in computed),
+        total(macs(graph, n) for n in computed),
         connections,
         result.type.elements if connections != 0 else 0,
-        total(n.type.elements * n.type.dtype.bytes for n in computed),
+        total(_bytes(n) for n in computed),
+        total(_traffic(graph, n) for n in computed),
+        storage(graph, nodes),
         fields.get(result.name),
         tuple(n.name for n in nodes),
     )
+
+
+def _bytes(node: Node) -> Extent:
+    return node.type.elements * node.type.dtype.bytes
+
+
+def _traffic(graph: Graph, node: Node) -> Extent:
+    """Bytes that an operator alone reads and writes, each tensor once."""
+    return total(_bytes(graph[i]) for i in dict.fromkeys(node.inputs)) + _bytes(node)
 
 
 def _elements(parameters: Iterable[Node]) -> int:
@@ -152,14 +209,13 @@ def _elements(parameters: Iterable[Node]) -> int:
 
 def _main_operator(graph: Graph, nodes: list[Node]) -> str:
     """The operator a layer is known by: the one that works most, else the last."""
-    heavy = [n for n in nodes if _macs(graph, n) != 0 or hasattr(n.op, "window")]
+    heavy = [n for n in nodes if macs(graph, n) != 0 or hasattr(n.op, "window")]
     return (heavy or nodes)[-1].op.name
 
 
-def _macs(graph: Graph, node: Node) -> Extent:
-    if not isinstance(node.op, Op):
-        return 0
-    return node.op.cost(graph.types(node), node.type).macs
+def _has_bias(node: Node) -> bool:
+    """Whether an operator that multiplies adds a bias too: its third operand."""
+    return len(node.inputs) > 2
 
 
 def _connections(graph: Graph, nodes: list[Node]) -> Extent:
@@ -168,10 +224,10 @@ def _connections(graph: Graph, nodes: list[Node]) -> Extent:
     for node in nodes:
         weights = [i for i in node.inputs if isinstance(graph[i].op, Parameter)]
         window = getattr(node.op, "window", None)
-        macs = _macs(graph, node)
-        if macs != 0:
-            biases = node.type.elements if len(weights) == 2 else 0
-            connections = connections + macs + biases
+        products = macs(graph, node)
+        if products != 0:
+            biases = node.type.elements if _has_bias(node) else 0
+            connections = connections + products + biases
         elif window is not None and _is_trained_pool(graph, nodes):
             connections = connections + node.type.elements * product(axis.size for axis in window)
         elif node.op.name == "add" and weights and connections != 0:

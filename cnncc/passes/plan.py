@@ -10,8 +10,29 @@ greedy by size).
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from cnncc.graph.ir import Graph
+from cnncc.graph.sources import Constant, Parameter
+
+
+def prepared(graph: Graph) -> frozenset[str]:
+    """The nodes that depend on parameters and constants only: computed again when the parameters
+    change, not in a run.
+
+    A graph with updates changes its parameters in every run, and prepares nothing.
+    """
+    if graph.updates:
+        return frozenset()
+    fixed = {n.name for n in graph.nodes if isinstance(n.op, Parameter | Constant)}
+    found = set()
+    for node in graph.nodes:
+        if node.inputs and fixed.issuperset(node.inputs) and not node.type.batched:
+            fixed.add(node.name)
+            found.add(node.name)
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -57,15 +78,17 @@ def lives(
 
 def plan(lives: Mapping[str, Life], sizes: Mapping[str, int]) -> Plan:
     """Place tensors of the given sizes (bytes, already rounded up to the alignment)."""
-    placed: list[tuple[int, int, Life]] = []  # offset, end, life
+    placed: list[tuple[int, int, int, int]] = []  # start, end, first, last; by start
     offsets: dict[str, int] = {}
     for name in sorted(lives, key=lambda n: (-sizes[n], lives[n].first, n)):
-        life, size = lives[name], sizes[name]
+        own_first, own_last, size = lives[name].first, lives[name].last, sizes[name]
         offset = 0
-        for start, end, _ in sorted((p for p in placed if p[2].meets(life)), key=lambda p: p[:2]):
+        for start, end, first, last in placed:
+            if first > own_last or own_first > last:
+                continue
             if offset + size <= start:
                 break
             offset = max(offset, end)
         offsets[name] = offset
-        placed.append((offset, offset + size, life))
-    return Plan(offsets, max((end for _, end, _ in placed), default=0), lives)
+        insort(placed, (offset, offset + size, own_first, own_last))
+    return Plan(offsets, max((end for _, end, _, _ in placed), default=0), lives)

@@ -14,6 +14,8 @@ from cnncc.graph.ir import TypedGraph
 from cnncc.passes.check import number
 from cnncc.passes.count import Counts, LayerCount, count
 from cnncc.passes.receptive import Field
+from cnncc.passes.shifts import last_equivariant, shifts, tolerances
+from cnncc.passes.storage import Storage
 from cnncc.tensor import Extent, TensorType
 
 WIDTH = 120
@@ -23,10 +25,13 @@ WIDTH = 120
 def report(graph: TypedGraph) -> dict[str, Any]:
     """The numbers of a checked network, ready for `json.dumps`.
 
-    Keys: name, inputs, outputs, params, trained, state, macs, connections, units, output_units,
-    depth, activation_bytes, parameter_bytes (f32), conditions on symbolic extents, and layers, a
-    list with the numbers of each. Numbers that depend on symbolic extents are strings such as
-    `1728 * H * W`.
+    Keys: name, inputs, outputs, params, trained, state, macs, connections, multiplications,
+    additions, operations, input_units, units, output_units, depth (also weight_layers),
+    activation_bytes, parameter_bytes (f32), traffic_bytes (one kernel per operator), conditions on
+    symbolic extents, layers, a list with the numbers of each, what they would store in other forms
+    among them, and equivariance, the shifts that the last layers with positions follow, and
+    pool_tolerance, how far a maximum may move in its window. Numbers that depend on symbolic
+    extents are strings such as `1728 * H * W`; None stands for what these do not tell.
     """
     counts = count(graph)
     return {
@@ -38,16 +43,31 @@ def report(graph: TypedGraph) -> dict[str, Any]:
         "state": counts.state,
         "macs": _plain(counts.macs),
         "connections": _plain(counts.connections),
+        "multiplications": _plain(counts.multiplications),
+        "additions": _plain(counts.additions),
+        "operations": _plain(counts.operations),
+        "input_units": _plain(counts.input_units),
         "units": _plain(counts.units),
         "output_units": _plain(counts.output_units),
         "depth": counts.depth,
+        "weight_layers": counts.weight_layers,
         "activation_bytes": _plain(counts.bytes),
         "parameter_bytes": 4 * (counts.params + counts.state),
+        "traffic_bytes": _plain(counts.traffic),
         "conditions": [
             {"layer": c.origin.layer, "divides": f"({c.extent}) % {c.divisor} == 0", "text": c.text}
             for c in graph.conditions
         ],
         "layers": [_layer(x) for x in counts.layers],
+        "equivariance": _equivariance(graph),
+        "pool_tolerance": [
+            {
+                "layer": t.layer,
+                "positions": list(t.positions),
+                "inputs": [_fraction(n) for n in t.inputs],
+            }
+            for t in tolerances(graph, shifts(graph))
+        ],
     }
 
 
@@ -66,8 +86,28 @@ def _layer(x: LayerCount) -> dict[str, Any]:
         "macs": _plain(x.macs),
         "connections": _plain(x.connections),
         "units": _plain(x.units),
+        "multiplications": _plain(x.multiplications),
+        "additions": _plain(x.additions),
         "activation_bytes": _plain(x.bytes),
+        "traffic_bytes": _plain(x.traffic),
+        "storage": None if x.storage is None else _storage(x.storage),
         "receptive_field": None if x.field is None else _field(x.field),
+    }
+
+
+def _storage(storage: Storage) -> dict[str, Any]:
+    """Stored floats, and operations without biases, of the layer and of the matrices."""
+    floats = {
+        "layer": storage.layer,
+        "local": storage.local,
+        "sparse": storage.sparse,
+        "dense": storage.dense,
+    }
+    return {
+        "floats": {name: None if n is None else _plain(n) for name, n in floats.items()},
+        "operations": {
+            name: None if n is None else _plain(n) for name, n in storage.operations.items()
+        },
     }
 
 
@@ -79,6 +119,25 @@ def _field(field: Field) -> dict[str, Any]:
         "start": [span.start for span in field],
         "padding": [span.padding for span in field],
     }
+
+
+def _equivariance(graph: TypedGraph) -> list[dict[str, Any]]:
+    """For the last layers that move with the input: by how many positions, per axis, both move
+    together, and the first and last result that sees no border (None: not known; none when last is
+    less than first).
+    """
+    found = shifts(graph)
+    known = [(n, found[n.name] or ()) for n in last_equivariant(graph, found)]
+    return [
+        {
+            "layer": n.origin.layer or n.name,
+            "shift": [s.shift for s in moved],
+            "step": [s.step for s in moved],
+            "first": [s.first for s in moved],
+            "last": [s.last for s in moved],
+        }
+        for n, moved in known
+    ]
 
 
 def _fraction(value: Any) -> float | int:
@@ -151,6 +210,8 @@ def summary(counts: Counts) -> str:
         + (f", state {number(counts.state)}" if counts.state else ""),
         f"macs         {number(counts.macs)}",
         f"connections  {number(counts.connections)}",
+        f"operations   {number(counts.operations)}: {number(counts.multiplications)} "
+        f"multiplications, {number(counts.additions)} additions",
         f"units        {number(counts.units)}, and {number(counts.output_units)} in the output",
     ]
     return "\n".join(lines)

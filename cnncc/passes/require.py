@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from cnncc.errors import Diagnostic, Note, SpecError
 from cnncc.graph.module import Module, Requirement
 from cnncc.passes.fuse import Fused, Verdict
+from cnncc.passes.plan import prepared
 
 
 def check_requirements(fused: Fused, module: Module) -> None:
     """Requires: a fused graph of the module's net. Raises SpecError (E0503) with every requirement
-    that is not met.
+    that is not met. What is computed from parameters alone needs no place in the kernel.
     """
     found = [d for r in module.requirements for d in _broken(fused, r)]
     if found:
@@ -21,7 +22,8 @@ def check_requirements(fused: Fused, module: Module) -> None:
 
 
 def _broken(fused: Fused, requirement: Requirement) -> Iterator[Diagnostic]:
-    layers = dict(requirement.layers)
+    once = prepared(fused.graph)  # such as the scale and shift of a normalisation
+    layers = {name: tuple(n for n in nodes if n not in once) for name, nodes in requirement.layers}
     kernel_of = {n.name: {i} for i, k in enumerate(fused.kernels) for n in k.nodes}
     for (
         part,
@@ -45,7 +47,7 @@ def _broken(fused: Fused, requirement: Requirement) -> Iterator[Diagnostic]:
     names = ", ".join(f"`{n}`" for n in layers)
     yield Diagnostic(
         "E0503",
-        f"{names} are not one kernel",
+        f"{names} {'is' if len(layers) == 1 else 'are'} not one kernel",
         requirement.span,
         "required here",
         notes=tuple(Note(_because(v)) for v in apart[:3])

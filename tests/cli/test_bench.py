@@ -35,6 +35,40 @@ def test_bench_prints_a_table(shell, small):
     assert "GFLOP/s" in lines[1]
 
 
+TRAINED = """\
+net small(classes = 3) {
+  input x: f32[2, 6, 6]
+  c = x -> conv(4, 3x3, pad = same) -> batchnorm -> relu
+  output y = c -> flatten -> dropout(0.5) -> dense(classes)
+}
+train small {
+  target label: class[classes]
+  loss = cross_entropy(y, label)
+  optimizer = adam(lr = 0.01)
+}
+"""
+
+
+def test_bench_of_a_training_step(shell, tmp_path):
+    path = tmp_path / "net.cnn"
+    path.write_text(TRAINED)
+    done = shell("bench", path, "--train", "--seconds", "0.05", "--batch", 2, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["train"] is True
+    # conv and dense, and their gradients; that of the input is asked for of the dense layer only
+    conv, dense = 4 * 2 * 9 * 36, 3 * 4 * 36
+    assert found["macs"] == 2 * (2 * conv + 3 * dense)
+    assert found["fused"]["kernels"] < found["unfused"]["kernels"]
+    assert found["fused"]["traffic_bytes"] < found["unfused"]["traffic_bytes"]
+
+
+def test_bench_of_training_needs_a_train_block(shell, small):
+    done = shell("bench", small, "--train", "--seconds", "0.05")
+    assert done.code == 1
+    assert "E0601" in done.err
+
+
 def test_different_outputs_are_a_bug():
     x = np.array([0.0, np.nan], np.float32)
     benching._compare({"y": x}, {"y": x.copy()})

@@ -18,7 +18,8 @@ from cnncc.errors import CODES, CompilerBug
 
 VERBS = {
     "check", "fmt", "report", "explain", "compile", "run", "eval", "train", "bench", "data info",
-    "cache info", "cache clear", "doctor",
+    "cache info", "cache clear", "doctor", "cost", "matrix", "trace", "diff",
+    "relax", "project",
 }  # fmt: skip
 
 

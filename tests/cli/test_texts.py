@@ -111,16 +111,37 @@ def test_the_built_in_networks_are_formatted(shell):
 
 @pytest.mark.parametrize("words", [["check"], ["fmt", "--check"], ["report"], ["explain"]])
 def test_reading_needs_no_numba(words, small):
+    slow = {"numba", "torch"} if words == ["report"] else {"numba", "llvmlite", "torch"}
     script = f"""
 import sys
 from cnncc.cli import main
 assert main({[*words, str(small)]!r}) == 0
-print(*(sys.modules.keys() & {{"numba", "llvmlite", "torch"}}))
+print(*(sys.modules.keys() & {slow!r}))
 """
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[-1] == ""
+    assert done.stdout.splitlines()[-1] == "", "the plan of a report asks LLVM for the lanes only"
+
+
+def test_a_claim_about_memory_is_checked_without_numba(tmp_path):
+    path = tmp_path / "net.cnn"
+    path.write_text(
+        "net a {\n  input x: f32[4, 32, 32]\n  output y = x -> maxpool(2x2)\n"
+        "  expect memory <= 20_479\n}\n"
+    )
+    script = f"""
+import sys
+from cnncc.cli import main
+code = main(["check", {str(path)!r}])
+print(code, "numba" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "False"]
+    assert "expected memory <= 20_479, but it is 20_480" in done.stderr
+    assert "at batch 1: 20_480 bytes of activations, 0 of parameters" in done.stderr
 
 
 def test_fmt_says_when_it_cannot_write(shell, tmp_path, monkeypatch):

@@ -60,8 +60,13 @@ class Twin:
         *,
         train: bool = False,
         channels_last: bool = False,
+        decisions: Mapping[str, Array] | None = None,
     ) -> None:
+        """`decisions`: what rectifiers let pass and where pools have their maxima, as
+        `decisions.decisions` makes them; these nodes then decide nothing by themselves.
+        """
         self.graph, self.dtype, self.train = graph, dtype, train
+        self.decisions = decisions or {}
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.parameters: dict[str, Tensor] = {}
         self.trained: list[str] = []
@@ -117,6 +122,8 @@ class Twin:
         """PyTorch's function for a node and the tensors that it reads."""
         if node.op.name == "affine":
             return self._batch_norm(node)
+        if node.name in self.decisions:
+            return _decided(node, torch.from_numpy(self.decisions[node.name])), node.inputs
         if node.op.name == "relu" and self._may_overwrite(node):
             return torch.relu_, node.inputs
         return function(self.graph, node), node.inputs
@@ -159,6 +166,13 @@ def _filled(node: Node, dtype: torch.dtype) -> Call:
     assert isinstance(node.op, Constant)
     value = torch.full(node.type.dims(1), node.op.value, dtype=dtype)
     return lambda: value
+
+
+def _decided(node: Node, decision: Tensor) -> Call:
+    """A rectifier as a product with its mask, a pool as a choice of places."""
+    if node.op.name == "relu":
+        return lambda x: x * decision
+    return lambda x: x.flatten(2).gather(2, decision.flatten(2)).view(decision.shape)
 
 
 def function(graph: Graph, node: Node) -> Call:

@@ -12,6 +12,7 @@ from cnncc.graph.sources import Parameter
 from cnncc.graph.verify import verify
 from cnncc.passes.fuse import fuse
 from cnncc.passes.training import BACKWARD, UPDATE, StepGraph, seeded_graph, training_graph
+from cnncc.targets.cpu.declare import WHOLE
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, shape_of
 from cnncc.train.optim import Optimizer
@@ -62,15 +63,21 @@ def start(step: StepGraph, seed: int = 0) -> dict[str, Array]:
     return values
 
 
-def targets(step: StepGraph, threads: int = 2) -> tuple[Runtime, InterpRuntime]:
+def targets(step: StepGraph, threads: int = 2, guard: str = "") -> tuple[Runtime, InterpRuntime]:
     phases = dict(step.phases)
     stores = Store(), DictStore()
     for name, value in start(step).items():
         for store in stores:
             store.write(name, value)
-    cpu = Runtime(fuse(step.graph, phases=phases), store=stores[0], phases=phases, threads=threads)
+    cpu = Runtime(
+        fuse(step.graph, phases=phases),
+        store=stores[0],
+        phases=phases,
+        threads=threads,
+        guard=guard,
+    )
     alone = fuse(step.graph, enabled=False, phases=phases)
-    return cpu, InterpRuntime(alone, store=stores[1], phases=phases)
+    return cpu, InterpRuntime(alone, store=stores[1], phases=phases, guard=guard)
 
 
 def data(checked: Checked, number: int) -> dict[str, Array]:
@@ -109,6 +116,39 @@ def test_phases_one_by_one_give_the_bits_of_all_at_once() -> None:
     assert [n for n in expected if not same_bits(found[n], expected[n])] == []
     for name, _ in step.graph.updates:
         assert same_bits(apart.store.read(name), whole.store.read(name)), name
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_one_entry_gives_the_bits_of_the_phases(threads: int) -> None:
+    step, checked = step_of(OPTIMIZERS[1]), network(OPTIMIZERS[1])
+    apart = targets(step)[0]
+    whole = targets(step, threads, guard="loss")
+    assert list(whole[0].program.entries) == [WHOLE], "a step is one run of the team"
+    for number in range(2):
+        given = {n.name: data(checked, number)[n.name] for n in step.graph.of("input")}
+        expected = apart.run(given, phases=(0, BACKWARD, UPDATE))
+        for runtime in whole:
+            found = runtime.run(given)
+            assert [n for n in expected if not same_bits(found[n], expected[n])] == []
+    for name, _ in step.graph.updates:
+        for runtime in whole:
+            assert same_bits(apart.store.read(name), runtime.store.read(name)), name
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_step_whose_loss_is_not_finite_updates_nothing(wrong: float) -> None:
+    step, checked = step_of(OPTIMIZERS[1]), network(OPTIMIZERS[1])
+    given = {n.name: data(checked, 0)[n.name] for n in step.graph.of("input")}
+    broken = {**given, "image": given["image"].copy()}
+    broken["image"][0, 0, 0, 0] = wrong
+    for runtime in targets(step, guard="loss"):
+        outputs = runtime.run(broken)
+        assert not np.isfinite(outputs["loss"]).any()
+        for name, value in start(step).items():
+            assert same_bits(runtime.store.read(name), value), name
+        assert np.isfinite(runtime.run(given)["loss"]).all()
+        changed = [n for n, v in start(step).items() if not same_bits(runtime.store.read(n), v)]
+        assert set(changed) == {old for old, _ in step.graph.updates}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -5,6 +5,7 @@ is used wrongly.
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 import cnncc
+from cnncc.compiler import front
 from cnncc.io.safetensors import load_state, save_state
 from cnncc.model import InputError
 from cnncc.model.network import KEY, Network
+from cnncc.passes.fuse import fuse
+from cnncc.passes.training import training_graph
+from cnncc.targets.runtime import DictStore, InterpRuntime
 from tests.train.small import CONVOLUTION, TWO_HEADS, blobs, perceptron, same_state
 
 RNG = np.random.default_rng(0)
@@ -125,6 +130,48 @@ def test_the_phases_one_by_one_do_what_a_step_does():
     for name, value in one.state_dict().items():
         np.testing.assert_allclose(value, other.state_dict()[name], rtol=1e-5, atol=1e-7)
     assert other.gradients == {}
+
+
+NORMALISED = """
+net small {
+  input image: f32[2, 6, 6]
+  c = image -> conv(3, 3x3, pad = same) -> batchnorm -> relu -> dropout(0.25)
+  output scores = c -> flatten -> dense(4)
+}
+train small {
+  target label: class[4]
+  loss = cross_entropy(scores, label)
+  optimizer = sgd(lr = 0.1, momentum = 0.5, weight_decay = 0.01)
+}
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_leaves_the_bits_of_its_phases(threads: int):
+    """The gradient of the scores, which the caller of `backward` gives, is the step's own."""
+    one, other = (cnncc.compile(NORMALISED, train=True, num_threads=threads) for _ in range(2))
+    checked = front(NORMALISED, train=True)
+    assert checked.module.training is not None
+    graph = training_graph(checked.graph, checked.module, checked.module.training.optimizer).graph
+    graph = replace(graph, outputs=(*graph.outputs, ("seed", "loss.each.dx")), updates=())
+    store = DictStore()
+    for node in graph.of("parameter"):
+        store.write(node.name, np.zeros(node.type.dims(0), np.float32))
+    for number in range(2):
+        for name, value in one.state_dict().items():
+            store.write(name, value)
+        given = {"image": IMAGES, "label": CLASSES[:, None]}
+        given |= one.optimizer.numbers(number, 0.1)
+        given |= {
+            n.name: np.array([one.seed, number]) for n in graph.of("input") if n.op.role == "random"
+        }
+        seed = InterpRuntime(fuse(graph), store=store).run(given)["seed"]
+        one.step(IMAGES, CLASSES)
+        other.forward(IMAGES)
+        other.backward(seed)
+        other.update()
+        expected = {name: value.tobytes() for name, value in one.state_dict().items()}
+        assert {name: value.tobytes() for name, value in other.state_dict().items()} == expected
 
 
 def test_gradients_add_up_until_the_update(model: cnncc.Model):
@@ -477,7 +524,50 @@ def test_emitted_texts(lenet: cnncc.Model, model: cnncc.Model):
     entries = "".join(text for name, text in texts.items() if name not in kernels)
     assert kernels
     assert all(name in entries for name in kernels)
-    assert {"step.forward", "step.backward", "step.update"} <= set(model.emitted)
+    step = model.emitted["step"]
+    before, update = step.split("if isfinite(guard[0]):")
+    assert "= conv(" in before
+    assert "= cross_entropy(" in before
+    assert "= sgd_weight(" in before, "functions stand in front of the run that calls them"
+    assert before.count("\ndef part_") == 2
+    assert "part_1(job, control, tid, size)" in update
+
+
+def test_a_claim_about_memory_holds_for_the_batch_that_is_known():
+    """4 * 32 * 32 inputs and the 4 * 16 * 16 results of a sample, and no parameters."""
+    text = """net a {{
+  input x: f32[4, 32, 32]
+  output y = x -> maxpool(2x2)
+  expect memory <= {}
+}}
+"""
+    assert cnncc.compile(text.format(20_480)).peak_memory == 0, "nothing is bound yet"
+    assert cnncc.compile(text.format(61_440), batch=3).peak_memory == 61_440
+    for options, claim in (({}, 20_479), ({"batch": 3}, 61_439)):
+        for target in ("cpu", "interp"):
+            with pytest.raises(cnncc.SpecError, match=r"E0501.* expected memory"):
+                cnncc.compile(text.format(claim), target=target, **options)
+        assert cnncc.compile(text.format(claim), fuse=False, **options).peak_memory >= 0
+
+
+def test_required_fusions_are_those_of_inference():
+    """In training batch normalisation needs the whole convolution first, so nothing is required."""
+    text = """net a {{
+  input x: f32[2, 8, 8]
+  c = x -> conv(4, 3x3) -> batchnorm -> relu
+  output y = c -> {} -> flatten -> dense(3)
+  require fused({})
+}}
+train a {{
+  target label: class[3]
+  loss = cross_entropy(y, label)
+  optimizer = sgd(lr = 0.1)
+}}
+"""
+    model = cnncc.compile(text.format("tanh", "c"), target="interp", train=True)
+    assert np.isfinite(model.step(np.zeros((2, 2, 8, 8), np.float32), np.array([0, 2])))
+    with pytest.raises(cnncc.SpecError, match="E0503"):
+        cnncc.compile(text.format("conv(3, 3x3)", "c, y"), target="interp", train=True)
 
 
 def test_memory_is_planned_and_limited(lenet: cnncc.Model):

@@ -1,0 +1,100 @@
+"""The memory that is planned before anything is compiled: what the compiled program then takes."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from cnncc import compiler
+from cnncc.cli.memory import memory_lines, planned_memory
+from cnncc.passes.training import training_graph
+from cnncc.targets.cpu.machine import detect, vector_lanes
+from cnncc.targets.cpu.store import Store
+from cnncc.targets.runtime import Runtime, Shape
+
+NET = """
+net small(classes = 5) {
+  input image: f32[3, H, 12]
+  a = image -> conv(6, 3x3, pad = same, bias = none) -> batchnorm -> relu
+  b = a -> conv(6, 5x5, pad = reflect(2))
+  c = concat(a, b) -> maxpool(2x2)
+  d = (c -> conv(24, 3x3, pad = 1)) + (c -> conv(24, 1x1))
+  output scores = d -> globalavgpool -> dense(classes)
+}
+train small {
+  target label: class[classes]
+  loss = cross_entropy(scores, label)
+  optimizer = adam(lr = 0.1)
+  batch = 7
+}
+"""
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("fuse", [False, True])
+def test_the_plan_is_that_of_the_compiled_program(train: bool, fuse: bool) -> None:
+    checked = compiler.front(NET, train=train)
+    graph, phases = checked.graph, None
+    if train:
+        assert checked.module.training is not None
+        step = training_graph(graph, checked.module, checked.module.training.optimizer)
+        graph, phases = step.graph, dict(step.phases)
+    fused = compiler.kernels(graph, checked.module, fuse=fuse, phases=phases)
+    runtime = Runtime(fused, store=Store(), phases=phases, threads=1)
+    for batch, height in ((1, 8), (3, 20)):
+        need = compiler.planned(fused, phases=phases, batch=batch, symbols={"H": height})
+        binding = runtime.bind(Shape(batch, (("H", height),)))
+        constants = sum(c.nbytes for c in binding.constants.values())
+        assert need.activations == binding.plan.size
+        assert need.parameters == runtime.store.bytes + constants
+    assert runtime.peak == need.peak, "the larger binding came last"
+
+
+def test_the_lanes_are_those_that_kernels_are_made_for() -> None:
+    assert vector_lanes() == detect().lanes_f32
+
+
+def test_a_report_plans_inference_and_a_step_of_training() -> None:
+    memory = planned_memory(NET.replace("H,", "12,"), {"classes": 4})
+    inference, training = memory["inference"], memory["training"]
+    assert (inference["batch"], training["batch"]) == (1, 7)
+    assert training["parameters"] > 2 * inference["parameters"], "Adam keeps two of each weight"
+    assert training["peak"] == training["activations"] + training["parameters"]
+    assert [line.split(": ")[-1] for line in memory_lines(memory)] == [
+        "inference at batch 1",
+        "training at batch 7",
+    ]
+    assert planned_memory(NET, {}) == {}, "the extent H is open"
+
+
+def test_a_network_larger_than_any_memory_is_planned() -> None:
+    """4.8e9 weights, of which nothing is allocated."""
+    text = (
+        "net wide {\n  input x: f32[1, 1000, 1200]\n  output y = x -> flatten -> dense(4_000)\n}\n"
+    )
+    tracemalloc.start()
+    plan = planned_memory(text, {})["inference"]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert plan["parameters"] >= 4 * 4_800_004_000
+    assert plan["activations"] >= 4 * 1_200_000
+    assert most < 64 << 20
+
+
+def test_memory_of_symbolic_extents_is_checked_once_they_are_known() -> None:
+    text = "net a {\n  input x: f32[4, H, 32]\n  output y = x -> maxpool(2x2)\n  expect %s\n}\n"
+    assert compiler.check_file(text % "memory <= 1") == ()
+    checked = compiler.front(text % "memory <= 20_480")
+    compiler.check_claims(checked.graph, checked.module, symbols={"H": 32})
+    with pytest.raises(compiler.SpecError, match=r"E0501.* it is 40_960"):
+        compiler.check_claims(checked.graph, checked.module, batch=2, symbols={"H": 32})
+
+
+def test_the_text_of_a_plan_is_checked_too() -> None:
+    (found,) = compiler.check_file(
+        "net a {\n  input x: f32[4, 32, 32]\n  output y = x -> maxpool(2x2)\n"
+        "  expect memory < 20_480\n}\n"
+    )
+    assert found.code == "E0501"
+    assert "20_480 bytes of activations, 0 of parameters" in found.notes[0].text
