@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cnncc.tensor import Extent
+from cnncc.tensor import Extent, evaluate
 
 Fit = Literal["exact", "floor", "partial"]
 
@@ -73,6 +73,26 @@ class Axis:
         """Taps of output o inside input and padding: the divisor of an average with padding."""
         return sum(-self.lo <= self.input(o, k) < n + self.hi for k in range(self.size))
 
+    def inside(self, n: int) -> int:
+        """Pairs of an output and a tap that lie inside an input of extent n, counted in a time that
+        no extent makes long.
+        """
+        out = evaluate(self.out(n), {})
+        return self._reaching(self.lo + n - 1, out) - self._reaching(self.lo - 1, out)
+
+    def _reaching(self, last: int, out: int) -> int:
+        """Pairs whose position, counted from the first one of the padding, is at most `last`."""
+        if last < 0 or out < 1:
+            return 0
+        # tap k: min(out, (last - k * dilation) // stride + 1) outputs, until last is behind it
+        some = min(self.size, last // self.dilation + 1)
+        rest = last - (out - 1) * self.stride
+        full = 0 if rest < 0 else min(some, rest // self.dilation + 1)
+        least = last - (some - 1) * self.dilation
+        return (
+            full * out + (some - full) + floor_sum(some - full, self.stride, self.dilation, least)
+        )
+
     @property
     def overlaps(self) -> bool:
         """Whether two outputs may read the same input position."""
@@ -88,6 +108,22 @@ class Axis:
 
 
 Window = tuple[Axis, ...]
+
+
+def floor_sum(n: int, m: int, a: int, b: int) -> int:
+    """The sum over i < n of (a * i + b) // m, for m >= 1 and a, b >= 0, in O(log m) steps (the
+    Euclidean algorithm on a and m: points of a lattice below a line).
+    """
+    total = 0
+    while n > 0:
+        total += n * (n - 1) // 2 * (a // m) + n * (b // m)
+        a, b = a % m, b % m
+        top = a * n + b
+        n, b = divmod(top, m)
+        m, a = a, m
+        if not m:
+            break
+    return total
 
 
 def same_pads(

@@ -124,6 +124,37 @@ SHAPES: dict[str, Explanation] = {
         "y = concat(x, x -> maxpool(2x2))",
         "y = concat(x, x -> maxpool(3x3, stride = 1, pad = same))",
     ),
+    "E0217": _entry(
+        "a kernel cannot be used transposed",
+        "`weights = transpose(layer)` reads the kernel of a named layer from its outputs to its "
+        "inputs: a conv_transpose takes that of a conv, a conv that of a conv_transpose, a dense "
+        "layer that of another one. Channels and size are those of the layer, and its `share`, "
+        "`connect` and `kind` come along.",
+        "a = x -> conv(4, 3x3)\n  y = a -> conv_transpose(1, 5x5, weights = transpose(a))",
+        "a = x -> conv(4, 3x3)\n  y = a -> conv_transpose(1, 3x3, weights = transpose(a))",
+    ),
+    "E0218": _entry(
+        "a kernel that cannot be",
+        "A symmetric kernel has a centre, so its number of taps is odd; some tap of a local layer "
+        "sees the input; and a kernel is a density where all outputs share it.",
+        "y = x -> conv(4, 4x4, share = symmetric)",
+        "y = x -> conv(4, 5x5, share = symmetric)",
+    ),
+    "E0219": _entry(
+        "a table that does not fit the channels",
+        "A table of connections has one row per output channel: the input channels, counted from "
+        "0, that the output reads, each once and at least one.",
+        "y = x -> conv(3, 3x3, connect = table([[0], [1], [2]]))",
+        "y = x -> conv(3, 3x3, connect = table([[0], [1], [0, 1]]))",
+        shape="2, 8, 8",
+    ),
+    "E0220": _entry(
+        "a region does not lie inside the output",
+        "A region is a range of output positions along each axis, from the first to the one behind "
+        "the last; the message says how many there are.",
+        "y = x -> conv(4, 3x3, region = rows(4, 8))",
+        "y = x -> conv(4, 3x3, region = rows(3, 6))",
+    ),
 }
 
 NAMES: dict[str, Explanation] = {

@@ -73,8 +73,8 @@ CLAIMS: dict[str, Explanation] = {
     ),
     "E0503": Explanation(
         "a required fusion is not possible",
-        "`require fused(a, b)` fails when the layers do not end up in one kernel; the message "
-        "gives the reason that `cnncc explain` lists for the edge between them.",
+        "`require fused(a, b)` fails when inference does not have the layers in one kernel; the "
+        "message gives the reason that `cnncc explain` lists for the edge between them.",
         "net small {\n  input x: f32[1, 8, 8]\n  a = x -> conv(4, 3x3)\n  b = a -> conv(4, 3x3)\n"
         "  require fused(a, b)\n  output b\n}",
         "net small {\n  input x: f32[1, 8, 8]\n  a = x -> conv(4, 3x3)\n  b = a -> relu\n"
@@ -219,5 +219,44 @@ BINDING: dict[str, Explanation] = {
         "exact fit under pooling. `cnncc report` lists them.",
         "model(np.zeros((1, 3, 33, 32), np.float32))  # two pools of 2x2",
         "model(np.zeros((1, 3, 32, 32), np.float32))",
+    ),
+}
+
+LOOKING: dict[str, Explanation] = {
+    "E0810": Explanation(
+        "no such layer or unit",
+        "A layer is named as `cnncc report` names it; a unit is a layer with one index per axis, "
+        "channels first, each less than its extent.",
+        "cnncc trace lenet5_modern 'c3[16, 0, 0]'  # 16 channels",
+        "cnncc trace lenet5_modern 'c3[15, 0, 0]'",
+    ),
+    "E0811": Explanation(
+        "a layer without a matrix",
+        "A layer equals a matrix when it is linear in one tensor of known extents, as convolutions "
+        "are, and dense layers, average pools and paddings.",
+        "cnncc matrix lenet5_modern c1.tanh",
+        "cnncc matrix lenet5_modern c1",
+    ),
+    "E0812": Explanation(
+        "a matrix, or a cone, beyond the limit",
+        "What is written out entry by entry is limited. `cnncc report --table storage` tells the "
+        "numbers of a matrix of any size.",
+        "cnncc matrix vgg19 s1",
+        "cnncc report vgg19 --table storage",
+    ),
+    "E0813": Explanation(
+        "networks that cannot be converted into each other",
+        "Weights go up the lattice of priors, from a convolution to a tiled, a local and a dense "
+        "layer, with the same results, and down by averaging what is shared again.",
+        "cnncc project small.cnn large.cnn --weights small.npz --save large.npz",
+        "cnncc project local.cnn shared.cnn --weights local.npz --save shared.npz",
+    ),
+    "E0820": Explanation(
+        "a network that a page cannot show",
+        "The page of `cnncc view` computes a network again, in the browser: one f32 image goes in, "
+        "and the layers are those that `cnncc view --help` lists. A network has at most 4 million "
+        "weights and 262144 units there.",
+        "cnncc view unet -o unet.html",
+        "cnncc view lenet_digits -o lenet.html",
     ),
 }

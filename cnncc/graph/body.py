@@ -14,7 +14,7 @@ from cnncc.graph.calls import Binder, Given, evaluated
 from cnncc.graph.convert import convert, describe
 from cnncc.graph.imports import Unit
 from cnncc.graph.ir import Node
-from cnncc.graph.layer import ArgumentError, Weights, Word
+from cnncc.graph.layer import ArgumentError, Transposed, Weights, Word
 from cnncc.graph.module import Expectation, Requirement
 from cnncc.graph.queries import QUERIES, Query
 from cnncc.graph.session import Session
@@ -43,6 +43,15 @@ class Body(TensorArithmetic):
         self.expectations: list[Expectation] = []
         self.requirements: list[Requirement] = []
         self.nofuse: list[str] = []
+        for table in unit.tables.values():
+            scope.setdefault(table.name, self._table(table))
+
+    def _table(self, table: t.Table) -> Value:
+        """The rows of a table, which are the same wherever they are used."""
+        known = self.session.tables
+        if id(table) not in known:
+            known[id(table)] = [self.value(row) for row in table.rows]
+        return known[id(table)]
 
     # --- statements ---
 
@@ -208,6 +217,8 @@ class Body(TensorArithmetic):
 
     def _other_call(self, call: t.Call, piped: Given | None, as_word: bool) -> Value:
         """A call of something that is no operator: a word with arguments, or a mistake."""
+        if call.name == "transpose" and piped is None and as_word:
+            return self._transposed(call)
         positional, named = evaluated(call.arguments, lambda e: self.value(e, as_word=True))
         word = Word(
             call.name,
@@ -220,6 +231,14 @@ class Body(TensorArithmetic):
             return POISON if is_poisoned(word) else word
         span = call.name_span if call.name_span.known else call.span
         return self._unknown_word(word, span)
+
+    def _transposed(self, call: t.Call) -> Value:
+        """`transpose(c1)`: the layers that the name stands for, one of which has the kernel."""
+        names = [a.value for a in call.arguments if isinstance(a.value, t.Name) and a.name is None]
+        if len(call.arguments) != 1 or len(names) != 1:
+            return self.faults.error("E0308", "`transpose` takes the name of a layer", call.span)
+        nodes = self._nodes(names[0])
+        return POISON if nodes is None else Transposed(names[0].name, nodes)
 
     def _unknown_word(self, word: Word, span: Span) -> Value:
         """Report a name where a tensor or an operator is needed."""

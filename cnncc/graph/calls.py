@@ -261,6 +261,8 @@ ELSEWHERE = {
     "num_embeddings": "vocabulary",
     "embedding_dim": "width",
     "scale_factor": "factor",
+    "norm_type": "p",
+    "output_size": "out",
 }
 """What PyTorch, Keras and ONNX call an argument, and what it is here."""
 

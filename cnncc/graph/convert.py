@@ -5,6 +5,7 @@ rules, with the words for what is refused.
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from cnncc.graph.ir import Node
@@ -14,12 +15,17 @@ from cnncc.graph.layer import (
     Extents,
     Flag,
     Init,
+    Kernel,
     Natural,
     Number,
     Numbers,
     Pad,
+    PadMode,
     PerAxis,
+    Phases,
+    Region,
     Size,
+    Transposed,
     Weights,
     Word,
 )
@@ -36,9 +42,10 @@ def describe(annotation: Any) -> str:
         return " or ".join(describe(a) for a in choices)
     names = {
         Size: "a size such as 3x3",
-        Pad: "valid, same, same_lower, a number, (lo, hi) pairs, const(v), replicate, reflect, "
-        "circular or solve(out = n)",
-        Init: "he, glorot, lecun, normal(std), uniform(bound), constant(v) or a literal",
+        Pad: "valid, same, same_lower, full, a number, (lo, hi) pairs, const(v), "
+        "const(lo = a, hi = b), replicate, reflect, circular or solve(out = n)",
+        Init: "he, glorot, lecun, normal(std), uniform(bound), constant(v), gabor(...) "
+        "or a literal",
         Weights: "a name declared by `weights`",
         Word: "a word",
     }
@@ -111,6 +118,14 @@ def _convert_annotated(value: Any, annotation: Any, argument: str) -> Any:
         if isinstance(value, (tuple, list))
         else (value,)
     )
+    if get_args(annotation)[0] is Word and isinstance(value, Word):
+        return value
+    if annotation == Region and isinstance(value, Word | tuple):
+        return value
+    if annotation == Kernel and isinstance(value, Weights | Transposed):
+        return value
+    if annotation == Kernel and isinstance(value, list):
+        return _convert_init(value, argument)
     if annotation is Flag and isinstance(value, bool):
         return value
     if annotation == Count and _integer(value) and value >= 1:
@@ -120,6 +135,8 @@ def _convert_annotated(value: Any, annotation: Any, argument: str) -> Any:
     if annotation == Number and _number(value):
         return float(value)
     if annotation in (PerAxis, Extents) and items and all(_integer(i) and i >= 1 for i in items):
+        return tuple(items)
+    if annotation == Phases and items and all(_integer(i) and i >= 0 for i in items):
         return tuple(items)
     if annotation == Numbers and items and all(_number(i) for i in items):
         return tuple(float(i) for i in items)
@@ -151,29 +168,51 @@ def _pairs(value: Any) -> tuple[tuple[int, int], ...] | int | None:
 
 
 def _convert_pad(value: Any, argument: str) -> Pad:
-    amount = _pairs(value)
-    if amount is not None:
-        return Pad(amount)
-    if not isinstance(value, Word):
-        _refuse(value, Pad, argument)
-    named = dict(value.named)
-    match value.name:
-        case "valid" | "same" | "same_lower" if not value.args and not named:
-            return Pad(value.name)
-        case "solve" if set(named) == {"out"} and not value.args:
-            out = named["out"]
-            out = out.taps if isinstance(out, Size) else out if isinstance(out, tuple) else (out,)
-            if all(_integer(o) and o >= 1 for o in out):
-                return Pad("solve", out=tuple(out))
-        case "const" if 1 <= len(value.args) <= 2 and not named and _number(value.args[0]):
-            border: Any = _pairs(value.args[1]) if len(value.args) == 2 else "same"
-            if border is not None:
-                return Pad(border, "const", float(value.args[0]))
-        case "replicate" | "reflect" | "circular" if len(value.args) <= 1 and not named:
-            border = _pairs(value.args[0]) if value.args else "same"
-            if border is not None:
-                return Pad(border, value.name)
-    _refuse(value, Pad, argument)
+    if isinstance(value, Word):
+        border = _border(value)
+        if border is not None:
+            return border
+    amount = _amount(value)
+    return amount if amount is not None else _refuse(value, Pad, argument)
+
+
+def _amount(value: Any) -> Pad | None:
+    """How much is padded, with zeros: numbers, or a word that a window gives a meaning to."""
+    pairs = _pairs(value)
+    if pairs is not None:
+        return Pad(pairs)
+    match value:
+        case Word(("valid" | "same" | "same_lower" | "full") as name, (), ()):
+            return Pad(name)
+        case Word("solve", (), (("out", out),)):
+            extents = (
+                out.taps if isinstance(out, Size) else out if isinstance(out, tuple) else (out,)
+            )
+            if extents and all(_integer(o) and o >= 1 for o in extents):
+                return Pad("solve", out=tuple(extents))
+    return None
+
+
+def _border(word: Word) -> Pad | None:
+    """A border that does not hold zeros; its amount is `same` unless given."""
+    named = dict(word.named)
+    mode: PadMode = "const"
+    values: float | tuple[float, float] = 0.0
+    given: tuple[Any, ...]
+    match word:
+        case Word(("replicate" | "reflect" | "circular") as mode, given, ()):
+            pass
+        case Word("const", (number, *rest), ()) if _number(number):
+            values, given = float(number), tuple(rest)
+        case Word("const", (), _) if {"lo", "hi"} <= set(named) <= {"lo", "hi", "amount"}:
+            if not (_number(named["lo"]) and _number(named["hi"])):
+                return None
+            values = (float(named["lo"]), float(named["hi"]))
+            given = (named["amount"],) if "amount" in named else ()
+        case _:
+            return None
+    amount = Pad("same") if not given else _amount(given[0]) if len(given) == 1 else None
+    return amount and replace(amount, mode=mode, value=values)
 
 
 INITS = {
@@ -185,10 +224,23 @@ INITS = {
     "constant": 1,
     "normal": 1,
     "uniform": 1,
+    "gabor": 0,
 }
+"""The initialisers with the numbers that they take by position."""
+
+GABOR = {
+    "alpha": 1.0, "beta_x": 0.1, "beta_y": 0.1, "f": 1.0, "phi": 0.0, "x0": 0.0, "y0": 0.0,
+}  # fmt: skip
+"""The numbers of `gabor`, all by name, as in Goodfellow et al. (2016), equation 9.16. A last one is
+`tau`; without it the outputs have evenly spread directions.
+"""
 
 
 def _convert_init(value: Any, argument: str) -> Init:
+    if isinstance(value, Word) and value.name == "gabor" and not value.args:
+        given = dict(value.named)
+        if set(given) <= {*GABOR, "tau"} and all(_number(v) for v in given.values()):
+            return Init("gabor", tuple(float(v) for v in {**GABOR, **given}.values()))
     if isinstance(value, Word) and INITS.get(value.name) == len(value.args) and not value.named:
         numbers = tuple(float(a) for a in value.args if _number(a))
         if len(numbers) == len(value.args):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from cnncc.errors import Diagnostics, SpecError, did_you_mean
 from cnncc.graph.body import Body, assigned
 from cnncc.graph.declarations import check_declarations
+from cnncc.graph.ensemble import average_draws
 from cnncc.graph.faults import Faults
 from cnncc.graph.imports import Program
 from cnncc.graph.ir import Graph, Node, Origin, ShapeError
@@ -56,6 +57,7 @@ def elaborate(
     session.naming.reserve(assigned(chosen.body))
     body.run(chosen.body)
     body.finish(chosen)
+    body.average(chosen)
     training: Training | None = None
     loss_node: Node | None = None
     if block is not None:
@@ -201,6 +203,18 @@ class NetBody(Body):
                 span,
                 helps=("end it with `output name = ...`",),
             )
+
+    def average(self, net: t.Net) -> None:
+        """Let outputs be means over draws where layers ask for it; a loss then reads the means."""
+        try:
+            means = average_draws(self.session.builder, self.outputs)
+        except ShapeError as broken:
+            self.faults.error(broken.code, broken.rule, net.name_span)
+            return
+        known = {id(node): means[public] for public, node in self.outputs.items()}
+        for name, value in self.names.items():
+            self.names[name] = known.get(id(value), value)
+        self.outputs = means
 
     def module(self, net: t.Net, training: Training | None) -> Module:
         """The record of the net, with every node under its final name."""

@@ -19,12 +19,15 @@ from cnncc.syntax.parse import parse
 
 @dataclass(eq=False)
 class Unit:
-    """A file with the blocks and nets visible in it, and the unit where each is defined."""
+    """A file with the blocks, nets and tables visible in it, and the unit where each block and net
+    is defined.
+    """
 
     name: str
     tree: t.File
     blocks: dict[str, tuple[t.Block, Unit]] = field(default_factory=dict)
     nets: dict[str, tuple[t.Net, Unit]] = field(default_factory=dict)
+    tables: dict[str, t.Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class _Reader:
         self.units.append(unit)
         places: dict[str, Span] = {}
         for item in tree.items:
-            if isinstance(item, t.Net | t.Block):
+            if isinstance(item, t.Net | t.Block | t.Table):
                 self._define(unit, item, unit, item.name_span, places)
         imported: list[Unit] = []
         for statement in tree.imports:
@@ -112,12 +115,17 @@ class _Reader:
                 continue
             imported.append(other)
             for item in other.tree.items:
-                if isinstance(item, t.Net | t.Block):
+                if isinstance(item, t.Net | t.Block | t.Table):
                     self._define(unit, item, other, statement.path_span, places)
         return unit
 
     def _define(
-        self, unit: Unit, item: t.Net | t.Block, home: Unit, span: Span, places: dict[str, Span]
+        self,
+        unit: Unit,
+        item: t.Net | t.Block | t.Table,
+        home: Unit,
+        span: Span,
+        places: dict[str, Span],
     ) -> None:
         if item.name in places:
             self.found.error(
@@ -130,6 +138,8 @@ class _Reader:
         places[item.name] = item.name_span
         if isinstance(item, t.Block):
             unit.blocks[item.name] = (item, home)
+        elif isinstance(item, t.Table):
+            unit.tables[item.name] = item
         else:
             unit.nets[item.name] = (item, home)
 

@@ -50,13 +50,16 @@ PadMode = Literal["zero", "const", "replicate", "reflect", "circular"]
 class Pad:
     """How a window meets the border.
 
-    amount: `valid` | `same` | `same_lower` | one (lo, hi) pair per axis | an `int` for all |
-    `solve` with the wanted extents in `out`. mode: what the border holds; `value` for const.
+    amount: `valid` | `same` | `same_lower` | `full` | one (lo, hi) pair per axis | an `int` for
+    all | `solve` with the wanted extents in `out`. mode: what the border holds; for const `value`,
+    or a pair of values: in front, behind.
     """
 
-    amount: Literal["valid", "same", "same_lower", "solve"] | tuple[tuple[int, int], ...] | int
+    amount: (
+        Literal["valid", "same", "same_lower", "full", "solve"] | tuple[tuple[int, int], ...] | int
+    )
     mode: PadMode = "zero"
-    value: float = 0.0
+    value: float | tuple[float, float] = 0.0
     out: tuple[int, ...] = ()
 
 
@@ -69,6 +72,7 @@ class Init:
     kind: str
     args: tuple[float, ...] = ()
     literal: tuple[Any, ...] | None = None  # nested tuples of the weight's shape
+    fans: tuple[float, float] | None = None  # fan-in and fan-out, where the shape does not tell
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,16 @@ class Weights:
     """A name declared by `weights U`: the layers that use it share one kernel."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """`transpose(c1)`: the kernel of a layer, read from its outputs to its inputs. `nodes` are
+    those of the statement that named it.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
 
 
 class ArgumentError(Exception):
@@ -97,7 +111,17 @@ Flag = typing.Annotated[bool, "true or false"]
 PerAxis = typing.Annotated[
     tuple[int, ...], "a positive integer, or one per axis"
 ]  # length 1 means all axes
+Phases = typing.Annotated[tuple[int, ...], "an integer of at least 0, or one per axis"]
 Extents = typing.Annotated[tuple[int, ...], "positive integers, one per axis"]
+Share = typing.Annotated[Word, "full, none, tiled(t), symmetric or symmetric(mean)"]
+Region = typing.Annotated[
+    Word | tuple[Any, ...], "rows(from, to), columns(from, to) or a (from, to) pair per axis"
+]
+Connect = typing.Annotated[Word, "all, groups(g), depthwise or table(T)"]
+Kernel = typing.Annotated[
+    Weights | Init | Transposed,
+    "a kernel declared by `weights`, numbers in nested lists, or transpose(layer)",
+]
 Numbers = typing.Annotated[tuple[float, ...], "a number, or one per channel"]
 
 

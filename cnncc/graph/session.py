@@ -24,7 +24,12 @@ from cnncc.tensor import TensorType
 from cnncc.window import Fit
 
 PAD_WORDS = frozenset(
-    {"valid", "same", "same_lower", "solve", "const", "replicate", "reflect", "circular"}
+    {"valid", "same", "same_lower", "full", "solve", "const", "replicate", "reflect", "circular"}
+)
+KERNEL_WORDS = frozenset({"gauss", "binomial"})
+DROPOUT_WORDS = frozenset({"mean", "mc"})
+CONNECTIVITY_WORDS = frozenset(
+    {"full", "tiled", "symmetric", "all", "groups", "depthwise", "table"}
 )
 """Words that arguments take which are not listed in an annotation."""
 
@@ -43,6 +48,7 @@ class Session:
     shared: dict[str, Node] = field(default_factory=dict)
     open_members: list[Member] = field(default_factory=list)
     state_updates: list[tuple[Node, Node]] = field(default_factory=list)
+    tables: dict[int, Value] = field(default_factory=dict)  # by the identity of the tree node
     train: bool = False
     layer_count: int = 0
 
@@ -130,6 +136,13 @@ class Session:
             member.parametrised = True
         if init.literal is not None:
             _check_literal(init, type)
+        if init.kind == "gabor" and len(type.shape) not in (3, 4):
+            raise ShapeError(
+                "E0318",
+                "`init = gabor` is for the kernels of convolutions over images",
+                arithmetic=[f"the parameter is {type}"],
+                argument="init",
+            )
         if shared and name in self.shared:
             first = self.shared[name]
             if first.type != type:
@@ -164,7 +177,7 @@ def origins(tensors: Sequence[Node]) -> list[Note]:
 
 def known_words(layers: Mapping[str, Layer]) -> frozenset[str]:
     """Every word that some argument of some layer understands."""
-    words = set(PAD_WORDS | INITS.keys())
+    words = set(PAD_WORDS | KERNEL_WORDS | DROPOUT_WORDS | CONNECTIVITY_WORDS | INITS.keys())
     for layer in layers.values():
         for argument in layer.arguments:
             words.update(_words_of(argument.annotation))

@@ -61,11 +61,13 @@ class Parameter(Source):
 
 @dataclass(frozen=True)
 class Constant(Source):
-    """The same number everywhere: `zeros(...)`, or the number in `0.3 * x`."""
+    """The same number everywhere: `zeros(...)`, or the number in `0.3 * x`; or a table of numbers,
+    as nested tuples of the type's shape.
+    """
 
     name: ClassVar[str] = "constant"
 
-    value: float = 0.0
+    value: float | tuple[Any, ...] = 0.0
 
 
 RANDOM_KEY = Input(TensorType(DType.I64, (2,), batched=False), role="random")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias, final
 
 from cnncc.graph.ir import Node
-from cnncc.graph.layer import Size, Weights, Word
+from cnncc.graph.layer import Size, Transposed, Weights, Word
 from cnncc.tensor import Poly
 
 
@@ -26,7 +26,7 @@ POISON: Final = Poison()
 
 Value: TypeAlias = (
     "bool | int | float | Poly | tuple[Any, ...] | list[Any]"
-    " | Size | Word | Weights | Node | Poison"
+    " | Size | Word | Weights | Transposed | Node | Poison"
 )
 
 
@@ -73,6 +73,8 @@ def show(value: Value) -> str:
             return f"the tensor `{value.name}`"
         case Weights():
             return f"the shared kernel `{value.name}`"
+        case Transposed():
+            return f"transpose({value.name})"
         case tuple():
             comma = "," if len(value) == 1 else ""
             return "(" + ", ".join(map(show, value)) + comma + ")"
@@ -97,6 +99,8 @@ def kind(value: Value) -> str:
             return "a tensor"
         case Weights():
             return "the name of a shared kernel"
+        case Transposed():
+            return "the kernel of a layer"
         case tuple():
             return "a tuple"
         case list():

@@ -16,16 +16,13 @@ import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.graph.layer import Extents, LayerBuilder
-from cnncc.loops.build import NestBuilder, parallel, serial
+from cnncc.loops.build import NestBuilder
 from cnncc.loops.ir import (
     AsFloat,
-    Assign,
     Condition,
     Guard,
     Index,
     Int,
-    Let,
-    Lit,
     Nest,
     Ref,
     Var,
@@ -33,11 +30,12 @@ from cnncc.loops.ir import (
     prim,
     test,
 )
-from cnncc.ops.base import Array, Cost, Op, Sample, axis_names, layer, operator
+from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
+from cnncc.ops.grid import GridNest, summed
 from cnncc.ops.pool_average import AvgPool
 from cnncc.ops.spatial import per_axis, require_rank, require_spatial
 from cnncc.tensor import DType, Extent, TensorType, evaluate
-from cnncc.window import Axis
+from cnncc.window import Axis, Window
 
 
 def first(o: Any, n: Any, m: Any) -> Any:
@@ -84,6 +82,16 @@ class Bins:
         self.inside = all_of(conditions[0], *conditions[1:])
 
 
+def adaptive_cases() -> Iterable[tuple[tuple[int, ...], TensorType]]:
+    """Grids and input types whose nests differ."""
+    yield (3, 2), TensorType(DType.F32, (3, 7, 5))
+    yield (2, 3), TensorType(DType.F32, (2, 6, 9))
+    yield (5, 4), TensorType(DType.F32, (2, 3, 4))  # more outputs than inputs
+    yield (3,), TensorType(DType.F32, (2, 8))
+    yield (2, 1, 3), TensorType(DType.F32, (2, 3, 4, 5))
+    yield (2, 2), TensorType(DType.F32, (2, 5, 3), batched=False)
+
+
 @operator("adaptiveavgpool")
 @dataclass(frozen=True)
 class AdaptiveAverage(Op):
@@ -113,45 +121,21 @@ class AdaptiveAverage(Op):
         return (b.add(op, dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead, space = names[: -out.rank], names[-out.rank :]
-        inner = [f"in{a}" for a in range(out.rank)]
-        x = n.input("x", types[0], " ".join([*lead, *inner]))
-        y = n.output("y", out, " ".join(names))
-        index = tuple(Var(f"i_{name}") for name in names)
-        at = [(Var(f"i_{name}"), n.size(name, n.sizes[name])) for name in space]
-        extents = [n.size(name, n.sizes[name]) for name in inner]
+        g = GridNest(types[0], out)
         bounds = [longest(i, m) for i, m in zip(types[0].spatial, self.extents, strict=True)]
-        bins = Bins(n, at, extents, bounds)
+        bins = Bins(g.n, list(zip(g.place, g.extents, strict=True)), g.source_extents, bounds)
         count: Index = Int(1)
-        for (o, m), extent in zip(at, extents, strict=True):
+        for o, m, extent in zip(g.place, g.extents, g.source_extents, strict=True):
             count = count * (end(o, extent, m) + first(o, extent, m) * -1)
-        seen = x[(*index[: len(lead)], *bins.index)]
-        step = Guard(bins.inside, (Assign("acc", prim("add", Ref("acc"), seen)),))
-        return n.nest(
-            parallel(
-                [(f"i_{name}", n.size(name, n.sizes[name])) for name in names],
-                Let("acc", Lit(0.0)),
-                serial(bins.loops, step),
-                y.store(index, prim("div", Ref("acc"), AsFloat(count))),
-            )
-        )
+        step = Guard(bins.inside, (summed(g.at(bins.index)),))
+        return g.reduced(bins.loops, step, prim("div", Ref("acc"), AsFloat(count)))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost(flops=types[0].elements)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for extents, shape in (
-            ((3, 2), (3, 7, 5)),
-            ((2, 3), (2, 6, 9)),
-            ((5, 4), (2, 3, 4)),  # more outputs than inputs
-            ((3,), (2, 8)),
-            ((2, 1, 3), (2, 3, 4, 5)),
-        ):
-            yield Sample(cls(extents), (TensorType(DType.F32, shape),))
-        yield Sample(cls((2, 2)), (TensorType(DType.F32, (2, 5, 3), batched=False),))
+        return (Sample(cls(extents), (x,)) for extents, x in adaptive_cases())
 
 
 @operator("adaptiveavgpool_dx")
@@ -187,30 +171,14 @@ class AdaptiveAverageDx(Op):
         return (b.add(AdaptiveAverage(extents), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead, space = names[: -out.rank], names[-out.rank :]
-        outer = [f"out{a}" for a in range(out.rank)]
-        dy = n.input("dy", types[0], " ".join([*lead, *outer]))
-        dx = n.output("dx", out, " ".join(names))
-        index = tuple(Var(f"i_{name}") for name in names)
-        at = [(Var(f"i_{name}"), n.size(name, n.sizes[name])) for name in space]
-        counts = [n.size(name, n.sizes[name]) for name in outer]
-        bounds = [_sharing(i, o) for i, o in zip(out.spatial, types[0].spatial, strict=True)]
-        bins = Bins(n, at, counts, bounds)
+        g = GridNest(types[0], out, read="dy", write="dx")
+        bounds = [sharing(i, o) for i, o in zip(out.spatial, types[0].spatial, strict=True)]
+        bins = Bins(g.n, list(zip(g.place, g.extents, strict=True)), g.source_extents, bounds)
         count: Index = Int(1)
-        for o, (_, extent), m in zip(bins.index, at, counts, strict=True):
+        for o, extent, m in zip(bins.index, g.extents, g.source_extents, strict=True):
             count = count * (end(o, extent, m) + first(o, extent, m) * -1)
-        share = prim("div", dy[(*index[: len(lead)], *bins.index)], AsFloat(count))
-        step = Guard(bins.inside, (Assign("acc", prim("add", Ref("acc"), share)),))
-        return n.nest(
-            parallel(
-                [(f"i_{name}", n.size(name, n.sizes[name])) for name in names],
-                Let("acc", Lit(0.0)),
-                serial(bins.loops, step),
-                dx.store(index, Ref("acc")),
-            )
-        )
+        share = prim("div", g.at(bins.index), AsFloat(count))
+        return g.reduced(bins.loops, Guard(bins.inside, (summed(share),)))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost(flops=2 * out.elements)
@@ -222,7 +190,7 @@ class AdaptiveAverageDx(Op):
             yield Sample(cls(x.spatial), (sample.op.infer((x,)),), exact=False)
 
 
-def _sharing(n: Extent, m: Extent) -> Extent:
+def sharing(n: Extent, m: Extent) -> Extent:
     """A bound on how many of m bins cover one of n positions."""
     assert isinstance(m, int)
     return longest(m, n) if isinstance(n, int) else m
@@ -236,13 +204,21 @@ def adaptiveavgpool(b: LayerBuilder, x: Node, out: Extents) -> Node:
 
     Example: `x -> adaptiveavgpool(7x7) -> flatten`
     """
-    require_spatial("adaptiveavgpool", x.type)
+    extents, window = adaptive_window("adaptiveavgpool", x, out)
+    return b.add(AvgPool(window) if window else AdaptiveAverage(extents), x)
+
+
+def adaptive_window(name: str, x: Node, out: Extents) -> tuple[tuple[int, ...], Window | None]:
+    """The extents of the grid, and the ordinary window where they divide those of x.
+
+    Raises ShapeError E0203.
+    """
+    require_spatial(name, x.type)
     extents = per_axis("out", out, x.type)
     sizes = [
         n // m
         for n, m in zip(x.type.spatial, extents, strict=True)
         if isinstance(n, int) and n % m == 0
     ]
-    if len(sizes) == x.type.rank:
-        return b.add(AvgPool(tuple(Axis(size, size) for size in sizes)), x)
-    return b.add(AdaptiveAverage(extents), x)
+    fits = len(sizes) == x.type.rank
+    return extents, tuple(Axis(size, size) for size in sizes) if fits else None

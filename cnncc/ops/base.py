@@ -59,7 +59,7 @@ class Op(Operator):
     )
     linear: ClassVar[
         tuple[int, ...]
-    ] = ()  # inputs in which the operator is linear, the others held fixed
+    ] = ()  # inputs in which the operator is linear (or affine), the others held fixed
 
     @property
     def reads_once(self) -> bool:
@@ -95,6 +95,12 @@ class Op(Operator):
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost(flops=out.elements)
+
+    def nonzeros(self, types: tuple[TensorType, ...], out: TensorType) -> Extent:
+        """Elements of the result that are not zero by construction, as a table of connections
+        makes them: no connection is counted and no work for a weight that is always zero.
+        """
+        return out.elements
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

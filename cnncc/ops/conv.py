@@ -7,7 +7,9 @@ With the window relation i = o * stride + k * dilation - lo, per sample and grou
 
 so the gradient of each of the three is made of the other two. conv_dx is also the transposed
 convolution. Padding is by zeros, which take part in the products; other borders are a `pad` in
-front. Definition: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
+front. With `tiles` the kernel w[k, c] depends on the position o, by the rule of `sharing.py`:
+tiled and local layers are the same three operators.
+Definition: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 """
 
 from __future__ import annotations
@@ -21,17 +23,24 @@ from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.loops.build import NestBuilder, parallel, serial
 from cnncc.loops.ir import Assign, Index, Let, Lit, Nest, Ref, Statement, Var, ix, prim
 from cnncc.ops.base import Array, Cost, Op, Sample, operator
-from cnncc.ops.conv_channels import channels, check_groups
-from cnncc.ops.reduce import accumulate, channel_sum
+from cnncc.ops.conv_cases import CONV_CASES
+from cnncc.ops.conv_channels import channels, check_groups, grouped
+from cnncc.ops.reduce import CHANNEL, SPACE, Sum, accumulate, channel_sum
 from cnncc.ops.relation import Relation, fold, unfold
+from cnncc.ops.sharing import (
+    Sharing,
+    Tiles,
+    check_tiles,
+    kernels_at,
+    kernels_from,
+    mosaic,
+    period,
+    taps,
+)
 from cnncc.ops.spatial import by, require_rank
 from cnncc.ops.windows import output_extents
-from cnncc.tensor import DType, Extent, TensorType, evaluate, product
-from cnncc.window import Axis, Window
-
-
-def taps(window: Window) -> tuple[int, ...]:
-    return tuple(axis.size for axis in window)
+from cnncc.tensor import DType, Extent, TensorType, evaluate
+from cnncc.window import Window
 
 
 def lead(t: TensorType) -> list[str]:
@@ -48,11 +57,6 @@ def ranges(n: NestBuilder, names: Iterable[str]) -> list[tuple[str, Index | int]
     return [(f"i_{name}", n.size(name, n.sizes[name])) for name in names]
 
 
-def grouped(a: Array, groups: int) -> Array:
-    """Split the channel axis: [n, C, ...] -> [n, groups, C / groups, ...]."""
-    return a.reshape(a.shape[0], groups, a.shape[1] // groups, *a.shape[2:])
-
-
 def batch_first(a: Array, rank: int) -> Array:
     """A batch axis in front where the array has none."""
     return a if a.ndim == rank + 2 else a[None]
@@ -61,10 +65,11 @@ def batch_first(a: Array, rank: int) -> Array:
 @operator("conv")
 @dataclass(frozen=True)
 class Conv(Op):
-    """x [*, C, i...], w [K, C / groups, k...], bias [K] if any -> y [*, K, o...]."""
+    """x [*, C, i...], w [K, C / groups, t k...], bias [K] or [K, o...] if any -> y [*, K, o...]."""
 
     window: Window
     groups: int = 1
+    tiles: Tiles = ()
 
     linear = (0, 1)  # of the three; with a bias, affine
 
@@ -72,20 +77,22 @@ class Conv(Op):
         x, w, *bias = types
         require_rank("conv", x, len(self.window))
         check_groups(x.channels, w.shape[0], self.groups)
-        expected = (w.shape[0], x.channels // self.groups, *taps(self.window))
+        expected = (w.shape[0], x.channels // self.groups, *mosaic(self.window, self.tiles))
         if w.shape != expected or w.batched:
             raise ShapeError(
                 "E0201",
                 "the weight of a conv is [outputs, inputs / groups, taps...]",
                 arithmetic=[f"input: {x}", f"weight: {w}, expected [{by(expected)}]"],
             )
-        if bias and (bias[0].shape != w.shape[:1] or bias[0].batched):
+        y = x.with_shape((w.shape[0], *output_extents(self.window, x.spatial)))
+        check_tiles(self.window, self.tiles, y.spatial)
+        if bias and (bias[0].shape not in (y.shape[:1], y.shape) or bias[0].batched):
             raise ShapeError(
                 "E0201",
-                "the bias of a conv has one number per output channel",
-                arithmetic=[f"weight: {w}", f"bias: {bias[0]}"],
+                "the bias of a conv has one number per output channel or per output",
+                arithmetic=[f"output: {y}", f"bias: {bias[0]}"],
             )
-        return x.with_shape((w.shape[0], *output_extents(self.window, x.spatial)))
+        return y
 
     def reference(self, *arrays: Array) -> Array:
         x, w, *bias = arrays
@@ -93,43 +100,56 @@ class Conv(Op):
         seen = grouped(unfold(batch_first(x, rank), self.window, 0.0), g)  # [n, g, c, o..., t...]
         out = seen.shape[3 : 3 + rank]
         seen = seen.reshape(*seen.shape[:3], int(np.prod(out)), -1)
-        kernel = w.reshape(g, w.shape[0] // g, w.shape[1], -1)
-        y = np.einsum("ngcot,gkct->ngko", seen, kernel).reshape(len(seen), w.shape[0], *out)
+        kernel = kernels_at(w, self.window, self.tiles, out)
+        kernel = kernel.reshape(g, w.shape[0] // g, *kernel.shape[1:2], *seen.shape[3:])
+        y = np.einsum("ngcot,gkcot->ngko", seen, kernel).reshape(len(seen), w.shape[0], *out)
         if bias:
-            y = y + bias[0].reshape(-1, *[1] * rank)
+            y = y + bias[0].reshape(-1, *(bias[0].shape[1:] or [1] * rank))
         return np.asarray(y if x.ndim == rank + 2 else y[0])
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         x, w, *bias = (b[name] for name in node.inputs)
         name = node.name
-        dx = b.add(ConvDx(self.window, self.groups, x.type.spatial), dy, w, name=f"{name}.dx")
-        dw = b.add(ConvDw(self.window, self.groups), x, dy, name=f"{name}.dw")
-        return (dx, dw, channel_sum(b, dy, name=f"{name}.dbias")) if bias else (dx, dw)
+        conv_dx = ConvDx(self.window, self.groups, x.type.spatial, self.tiles)
+        dx = b.add(conv_dx, dy, w, name=f"{name}.dx")
+        dw = b.add(ConvDw(self.window, self.groups, self.tiles), x, dy, name=f"{name}.dw")
+        if not bias:
+            return dx, dw
+        if bias[0].type.shape == dy.type.shape[:1]:
+            return dx, dw, channel_sum(b, dy, name=f"{name}.dbias")
+        return dx, dw, b.add(Sum((CHANNEL, SPACE)), dy, name=f"{name}.dbias")
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
         c = channels(n, types[0].channels, out.channels, self.groups)
-        relation = Relation(n, self.window)
+        relation, sharing = Relation(n, self.window), self._sharing(n, out)
+        places = [f"s{a}" for a in range(out.rank)]
         x = n.input("x", types[0], _axes(types[0], c.x_axis, "in"))
-        w = n.input("w", types[1], c.w_axes + _tap_axes(self.window))
-        bias = n.input("bias", types[2], c.y_axis) if len(types) > 2 else None
+        w = n.input("w", types[1], c.w_axes + sharing.axes)
+        untied = len(types) > 2 and len(types[2].shape) > 1
+        bias_axes = " ".join([c.y_axis, *(places if untied else ())])
+        bias = n.input("bias", types[2], bias_axes) if len(types) > 2 else None
         y = n.output("y", out, _axes(out, c.y_axis, "s"))
-        batch, place = variables(lead(out)), variables(f"s{a}" for a in range(out.rank))
-        kernel = w[(*c.w, *(relation.tap(a) for a in range(out.rank)))]
+        batch, place = variables(lead(out)), variables(places)
+        kernel = w[(*c.w, *sharing.entries(place, relation.all_taps()))]
         seen = relation.load(x, (*batch, c.x), place, 0.0)
         add = Assign("acc", prim("fma", seen, kernel, Ref("acc")))
         loops = [*relation.taps, *ranges(n, c.ins)]
+        start = bias[(c.y, *(place if untied else ()))] if bias else Lit(0.0)
         return n.nest(
             parallel(
-                ranges(n, [*lead(out), *c.shared, *c.outs, *(f"s{a}" for a in range(out.rank))]),
-                Let("acc", bias[c.y] if bias else Lit(0.0)),
+                ranges(n, [*lead(out), *c.shared, *c.outs, *places]),
+                Let("acc", start),
                 serial(loops, add) if loops else add,
                 y.store((*batch, c.y, *place), Ref("acc")),
             )
         )
 
+    def _sharing(self, n: NestBuilder, out: TensorType) -> Sharing:
+        return Sharing(n, self.window, self.tiles, out.spatial)
+
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
-        macs = out.elements * product(types[1].shape[1:])
+        macs = out.elements * types[1].shape[1] * taps(self.window)
         return Cost(macs, 2 * macs)
 
     @classmethod
@@ -137,19 +157,20 @@ class Conv(Op):
         for op, x, k in CASES:
             yield Sample(op, (x, op.weight(x, k)))
         op, x, k = CASES[0]
-        yield Sample(op, (x, op.weight(x, k), TensorType(DType.F32, (k,), batched=False)))
+        w = op.weight(x, k)
+        for bias in ((k,), op.infer((x, w)).shape):
+            yield Sample(op, (x, w, TensorType(DType.F32, bias, batched=False)))
 
     def weight(self, x: TensorType, k: int) -> TensorType:
         """The type of the weight for k output channels."""
-        return TensorType(
-            x.dtype, (k, x.channels // self.groups, *taps(self.window)), batched=False
-        )
+        shape = (k, x.channels // self.groups, *mosaic(self.window, self.tiles))
+        return TensorType(x.dtype, shape, batched=False)
 
 
 @operator("conv_dx")
 @dataclass(frozen=True)
 class ConvDx(Op):
-    """dy [*, K, o...], w [K, C / groups, k...] -> dx [*, C, extents...].
+    """dy [*, K, o...], w [K, C / groups, t k...] -> dx [*, C, extents...].
 
     Every product of the conv goes back to the input that it read.
     """
@@ -157,13 +178,15 @@ class ConvDx(Op):
     window: Window
     groups: int
     extents: tuple[Extent, ...]
+    tiles: Tiles = ()
 
     linear = (0, 1)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         dy, w = types
         require_rank("conv_dx", dy, len(self.window))
-        expected = (dy.channels, w.shape[1] if len(w.shape) > 1 else 0, *taps(self.window))
+        inner = w.shape[1] if len(w.shape) > 1 else 0
+        expected = (dy.channels, inner, *mosaic(self.window, self.tiles))
         if w.shape != expected or w.batched:
             raise ShapeError(
                 "E0201",
@@ -177,6 +200,7 @@ class ConvDx(Op):
                 "a window over the extents of a conv_dx must give its input's extents",
                 arithmetic=[f"extents: {by(self.extents)}", f"input: {dy}"],
             )
+        check_tiles(self.window, self.tiles, dy.spatial)
         return dy.with_shape((w.shape[1] * self.groups, *self.extents))
 
     def reference(self, *arrays: Array) -> Array:
@@ -185,56 +209,66 @@ class ConvDx(Op):
         upper = grouped(batch_first(dy, rank), g)
         out = upper.shape[3:]
         upper = upper.reshape(*upper.shape[:3], -1)
-        kernel = w.reshape(g, w.shape[0] // g, w.shape[1], -1)
-        products = np.einsum("ngko,gkct->ngcot", upper, kernel)
-        shape = (len(upper), g * w.shape[1], *out, *taps(self.window))
+        kernel = kernels_at(w, self.window, self.tiles, out)
+        kernel = kernel.reshape(g, w.shape[0] // g, w.shape[1], upper.shape[3], -1)
+        products = np.einsum("ngko,gkcot->ngcot", upper, kernel)
+        shape = (len(upper), g * w.shape[1], *out, *(axis.size for axis in self.window))
         dx = fold(products.reshape(shape), self.window, [evaluate(e, {}) for e in self.extents])
         return dx if dy.ndim == rank + 2 else dx[0]
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         upper, w = (b[name] for name in node.inputs)
-        d_upper = b.add(Conv(self.window, self.groups), dy, w, name=f"{node.name}.dx")
-        dw = b.add(ConvDw(self.window, self.groups), dy, upper, name=f"{node.name}.dw")
+        conv, conv_dw = (cls(self.window, self.groups, self.tiles) for cls in (Conv, ConvDw))
+        d_upper = b.add(conv, dy, w, name=f"{node.name}.dx")
+        dw = b.add(conv_dw, dy, upper, name=f"{node.name}.dw")
         return d_upper, dw
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
         c = channels(n, out.channels, types[0].channels, self.groups)
         relation = Relation(n, self.window)
+        sharing = Sharing(n, self.window, self.tiles, types[0].spatial)
         dy = n.input("dy", types[0], _axes(types[0], c.y_axis, "s"))
-        w = n.input("w", types[1], c.w_axes + _tap_axes(self.window))
+        w = n.input("w", types[1], c.w_axes + sharing.axes)
         dx = n.output("dx", out, _axes(out, c.x_axis, "in"))
         spatial = [f"in{a}" for a in range(out.rank)]
         batch, place = variables(lead(out)), variables(spatial)
-        kernel = w[(*c.w, *(relation.tap(a) for a in range(out.rank)))]
-        add: Statement = Assign(
-            "acc", prim("fma", dy[(*batch, c.y, *relation.target(place))], kernel, Ref("acc"))
-        )
+        target = relation.target(place)
+        kernel = w[(*c.w, *sharing.entries(target, relation.all_taps()))]
+        # Beyond the outputs the gradient is 0 and takes part in the products, as padding does in a
+        # conv; but there are no kernels for outputs that are not there.
+        own = any(sharing.alone(a) and period(self.tiles, a) > 1 for a in range(out.rank))
+        upper = (*batch, c.y, *target)
+        seen = dy[upper] if own else dy.padded(upper, 0.0)
+        add: Statement = Assign("acc", prim("fma", seen, kernel, Ref("acc")))
         over = ranges(n, c.outs)
         return n.nest(
             parallel(
                 ranges(n, [*lead(out), *c.shared, *c.ins, *spatial]),
                 Let("acc", Lit(0.0)),
-                *relation.gather(place, types[0].spatial, [serial(over, add) if over else add]),
+                *relation.gather(
+                    place, types[0].spatial, [serial(over, add) if over else add], inside=own
+                ),
                 dx.store((*batch, c.x, *place), Ref("acc")),
             )
         )
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
-        macs = types[0].elements * product(types[1].shape[1:])
+        macs = types[0].elements * types[1].shape[1] * taps(self.window)
         return Cost(macs, 2 * macs)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
         for op, x, k in CASES:
             w = op.weight(x, k)
-            yield Sample(cls(op.window, op.groups, x.spatial), (op.infer((x, w)), w))
+            conv_dx = cls(op.window, op.groups, x.spatial, op.tiles)
+            yield Sample(conv_dx, (op.infer((x, w)), w))
 
 
 @operator("conv_dw")
 @dataclass(frozen=True)
 class ConvDw(Op):
-    """x [*, C, i...], dy [*, K, o...] -> dw [K, C / groups, k...].
+    """x [*, C, i...], dy [*, K, o...] -> dw [K, C / groups, t k...].
 
     The sum over batch and space is long: partial sums per sample and first output row are added to
     the total.
@@ -242,6 +276,7 @@ class ConvDw(Op):
 
     window: Window
     groups: int = 1
+    tiles: Tiles = ()
 
     linear = (0, 1)
 
@@ -256,7 +291,8 @@ class ConvDw(Op):
                 "conv_dw needs the input and the output gradient of one conv",
                 arithmetic=[f"input: {x}, whose output is {y}", f"gradient: {dy}"],
             )
-        shape = (dy.channels, x.channels // self.groups, *taps(self.window))
+        check_tiles(self.window, self.tiles, dy.spatial)
+        shape = (dy.channels, x.channels // self.groups, *mosaic(self.window, self.tiles))
         return TensorType(x.dtype, shape, batched=False)
 
     def reference(self, *arrays: Array) -> Array:
@@ -264,75 +300,67 @@ class ConvDw(Op):
         rank, g = len(self.window), self.groups
         seen = grouped(unfold(batch_first(x, rank), self.window, 0.0), g)
         upper = grouped(batch_first(dy, rank), g)
+        places = (*upper.shape[3:], *(axis.size for axis in self.window))
         upper = upper.reshape(*upper.shape[:3], -1)
         seen = seen.reshape(*seen.shape[:3], upper.shape[3], -1)
-        dw = np.einsum("ngcot,ngko->gkct", seen, upper)
-        return np.asarray(dw.reshape(-1, dw.shape[2], *taps(self.window)))
+        if not self.tiles:
+            dw = np.einsum("ngcot,ngko->gkct", seen, upper)
+            return np.asarray(dw.reshape(-1, dw.shape[2], *places[rank:]))
+        each = np.einsum("ngcot,ngko->gkcot", seen, upper)
+        each = each.reshape(-1, each.shape[2], *places)
+        return kernels_from(each, self.window, self.tiles)
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         x, upper = (b[name] for name in node.inputs)
-        conv_dx = ConvDx(self.window, self.groups, x.type.spatial)
+        conv_dx = ConvDx(self.window, self.groups, x.type.spatial, self.tiles)
         dx = b.add(conv_dx, upper, dy, name=f"{node.name}.dx")
-        return dx, b.add(Conv(self.window, self.groups), x, dy, name=f"{node.name}.dy")
+        conv = Conv(self.window, self.groups, self.tiles)
+        return dx, b.add(conv, x, dy, name=f"{node.name}.dy")
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
         x_type, dy_type = types
         c = channels(n, x_type.channels, dy_type.channels, self.groups)
         relation = Relation(n, self.window)
+        sharing = Sharing(n, self.window, self.tiles, dy_type.spatial)
         x = n.input("x", x_type, _axes(x_type, c.x_axis, "in"))
         dy = n.input("dy", dy_type, _axes(dy_type, c.y_axis, "s"))
-        dw = n.output("dw", out, c.w_axes + _tap_axes(self.window))
-        spatial = [f"s{a}" for a in range(dy_type.rank)]
-        batch, place = variables(lead(x_type)), variables(spatial)
+        dw = n.output("dw", out, c.w_axes + sharing.axes)
+        kernels, turns, kernel, place = sharing.uses()
+        batch = variables(lead(x_type))
         seen = relation.load(x, (*batch, c.x), place, 0.0)
         other = dy[(*batch, c.y, *place)]
-        over = [(v, ix(e)) for v, e in ranges(n, [*lead(x_type), *spatial])]
+        over = [(v, ix(e)) for v, e in ranges(n, [*lead(x_type), *turns])]
+        taps_of = zip(kernel, relation.all_taps(), strict=True)
+        entries = [sharing.own(a, o, tap) for a, (o, tap) in enumerate(taps_of)]
         return n.nest(
             parallel(
-                [*ranges(n, [*c.shared, *c.outs, *c.ins]), *relation.taps],
-                *accumulate("acc", over, lambda acc: prim("fma", seen, other, acc)),
-                dw.store((*c.w, *(relation.tap(a) for a in range(len(spatial)))), Ref("acc")),
+                [*ranges(n, [*c.shared, *c.outs, *c.ins, *kernels]), *relation.taps],
+                *accumulate(
+                    "acc",
+                    over,
+                    lambda acc: prim("fma", seen, other, acc),
+                    where=sharing.within(place),
+                ),
+                dw.store((*c.w, *entries), Ref("acc")),
             )
         )
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
-        macs = types[1].elements * product(out.shape[1:])
+        macs = types[1].elements * out.shape[1] * taps(self.window)
         return Cost(macs, 2 * macs)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
         for op, x, k in CASES:
-            yield Sample(cls(op.window, op.groups), (x, op.infer((x, op.weight(x, k)))))
+            conv_dw = cls(op.window, op.groups, op.tiles)
+            yield Sample(conv_dw, (x, op.infer((x, op.weight(x, k)))))
 
 
 def _axes(t: TensorType, channel: str, space: str) -> str:
     return " ".join([*lead(t), channel, *(f"{space}{a}" for a in range(t.rank))])
 
 
-def _tap_axes(window: Window) -> str:
-    return "".join(f" {axis.size}" for axis in window)
-
-
-def _case(
-    shape: tuple[int, ...], k: int, groups: int, *window: Axis
-) -> tuple[Conv, TensorType, int]:
-    return Conv(window, groups), TensorType(DType.F32, shape), k
-
-
-CASES: tuple[tuple[Conv, TensorType, int], ...] = (
-    _case((3, 6, 7), 4, 1, Axis(3), Axis(2)),
-    _case((5, 5, 6), 3, 1, Axis(1), Axis(1)),
-    _case((3, 7, 5), 2, 1, Axis(3, lo=1, hi=1), Axis(3, lo=1, hi=1)),
-    _case((2, 9, 8), 3, 1, Axis(3, 2, lo=1, hi=1), Axis(2, 3, lo=2, hi=0)),  # columns are dropped
-    _case((3, 7, 9), 2, 1, Axis(1, 2), Axis(1, 3)),
-    _case((2, 9, 7), 3, 1, Axis(3, dilation=2), Axis(2, 2, 3, lo=1, hi=2)),
-    _case((4, 6, 6), 6, 2, Axis(3, lo=1, hi=1), Axis(3, 2, lo=0, hi=1)),
-    _case((5, 6, 7), 5, 5, Axis(3, 2, lo=1, hi=1), Axis(3, lo=1, hi=1)),  # depthwise
-    _case((3, 5, 5), 6, 3, Axis(3), Axis(3, lo=1, hi=1)),  # two outputs per input
-    _case((1, 5, 6), 1, 1, Axis(2), Axis(2)),
-    _case((3, 9), 4, 1, Axis(4, 2, lo=2, hi=1)),
-    _case((4, 8), 4, 4, Axis(3, lo=2)),
-    _case((2, 5, 4, 6), 3, 1, Axis(2), Axis(3, lo=1, hi=1), Axis(2, 2)),
-    (Conv((Axis(3, lo=1, hi=1), Axis(3))), TensorType(DType.F32, (2, 5, 6), batched=False), 3),
+CASES: tuple[tuple[Conv, TensorType, int], ...] = tuple(
+    (Conv(case.window, case.groups, case.tiles), case.x, case.outputs) for case in CONV_CASES
 )

@@ -8,11 +8,16 @@ reduction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from cnncc.graph.ir import ShapeError
 from cnncc.loops.build import NestBuilder
 from cnncc.loops.ir import Index, Int, Var
 from cnncc.tensor import Extent
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ def channels(n: NestBuilder, ins: Extent, outs: Extent, groups: int) -> Channels
     g, c, k = Var("i_g"), Var("i_cg"), Var("i_kg")
     x, y = g * cg + c, g * kg + k
     return Channels(("g",), ("kg",), ("cg",), x, y, (y, c), "c", "k", "k cg")
+
+
+def grouped(a: Array, groups: int) -> Array:
+    """Split the channel axis: [n, C, ...] -> [n, groups, C / groups, ...]."""
+    return a.reshape(a.shape[0], groups, a.shape[1] // groups, *a.shape[2:])
 
 
 def check_groups(ins: Extent, outs: Extent, groups: int) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.graph.layer import LayerBuilder, Pad
-from cnncc.loops.build import NestBuilder, parallel
-from cnncc.loops.ir import Nest, Var
-from cnncc.ops.base import Array, Cost, Op, Sample, axis_names, layer, operator
+from cnncc.loops.ir import Nest
+from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
+from cnncc.ops.grid import GridNest
 from cnncc.ops.pad import BorderPad
 from cnncc.ops.spatial import Pairs, axis_word, pad_pairs, require_rank, require_spatial
 from cnncc.tensor import DType, TensorType
@@ -54,18 +54,12 @@ class Crop(Op):
         return (b.add(BorderPad(self.amounts), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead = names[: -out.rank]
-        x = n.input("x", types[0], " ".join([*lead, *(f"in{a}" for a in range(out.rank))]))
-        y = n.output("y", out, " ".join(names))
-        index = tuple(Var(f"i_{name}") for name in names)
+        g = GridNest(types[0], out)
         place = (
-            i + (n.size(f"lo{a}", lo) if lo else 0)
-            for a, (i, (lo, _)) in enumerate(zip(index[len(lead) :], self.amounts, strict=True))
+            i + (g.n.size(f"lo{a}", lo) if lo else 0)
+            for a, (i, (lo, _)) in enumerate(zip(g.place, self.amounts, strict=True))
         )
-        loops = [(f"i_{name}", n.size(name, n.sizes[name])) for name in names]
-        return n.nest(parallel(loops, y.store(index, x[(*index[: len(lead)], *place)])))
+        return g.each(g.at(tuple(place)))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost()

@@ -14,10 +14,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
-from cnncc.graph.layer import Count, Flag, Init, LayerBuilder, Weights
+from cnncc.graph.layer import Count, Flag, Init, Kernel, LayerBuilder, Transposed, Weights
 from cnncc.loops.build import NestBuilder, parallel, serial
 from cnncc.loops.ir import Assign, Let, Lit, Nest, Ref, Value, Var, prim
 from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
+from cnncc.ops.elementwise import Add
 from cnncc.ops.reduce import channel_sum
 from cnncc.tensor import DType, Extent, TensorType
 
@@ -26,23 +27,23 @@ HE, ZEROS = Init("he"), Init("zeros")
 ROW, OUT, IN = Var("i_n"), Var("i_o"), Var("i_f")
 
 
-def vector(x: TensorType) -> Extent:
-    """The extent of a batched vector of floats. Raises ShapeError."""
+def vector(x: TensorType, name: str = "dense") -> Extent:
+    """The extent of a batched vector of floats, which the layer `name` takes. Raises ShapeError."""
     if not x.dtype.is_float:
         raise ShapeError(
             "E0210",
-            "`dense` works on floats",
+            f"`{name}` works on floats",
             arithmetic=[f"the input is {x}"],
             fixes=["give the input `scale`, `mean` and `std`, or embed it"],
         )
     if len(x.shape) != 1:
         raise ShapeError(
             "E0203",
-            "`dense` takes a vector per sample",
+            f"`{name}` takes a vector per sample",
             arithmetic=[f"the input {x} has {len(x.shape)} axes besides the batch"],
             fixes=[
-                f"`-> flatten -> dense(...)` makes it {x.elements} inputs",
-                "`-> globalavgpool -> dense(...)` keeps one value per channel",
+                f"`-> flatten -> {name}(...)` makes it {x.elements} inputs",
+                f"`-> globalavgpool -> {name}(...)` keeps one value per channel",
             ],
         )
     return x.shape[0]
@@ -53,7 +54,7 @@ def vector(x: TensorType) -> Extent:
 class Dense(Op):
     """(x [*, F], w [O, F], bias [O]?) -> [*, O]."""
 
-    linear: ClassVar[tuple[int, ...]] = (1,)
+    linear: ClassVar[tuple[int, ...]] = (0, 1)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         x, w = types[:2]
@@ -219,18 +220,54 @@ def dense(
     out: Count,
     *,
     bias: Literal["tied", "none"] = "tied",
-    weights: Weights | None = None,
+    weights: Kernel | None = None,
     init: Init = HE,
     frozen: Flag = False,
 ) -> Node:
     """Every output is a weighted sum of all inputs; weights [outputs, inputs], one bias per output.
 
-    The input is a vector: `flatten` or a global pool comes before it.
+    The input is a vector: `flatten` or a global pool comes before it. `weights = transpose(d)`
+    uses the weights of the dense layer d from its outputs to its inputs.
     Example: `x -> flatten -> dense(84) -> relu -> dense(10)`. PyTorch: `Linear`, Keras: `Dense`,
     ONNX: `Gemm`.
     """
     inputs = vector(x.type)
-    w = b.parameter("weight", (out, inputs), init, shared=weights, frozen=frozen)
+    if isinstance(weights, Transposed):
+        y = _transposed(b, x, out, weights, suffix="" if bias == "none" else ".sum")
+        if bias == "none":
+            return y
+        return b.add(Add(), y, b.parameter("bias", (out,), ZEROS, frozen=frozen))
+    shared = weights if isinstance(weights, Weights) else None
+    given = weights if isinstance(weights, Init) else init
+    w = b.parameter("weight", (out, inputs), given, shared=shared, frozen=frozen)
     if bias == "none":
         return b.add(Dense(), x, w)
     return b.add(Dense(), x, w, b.parameter("bias", (out,), ZEROS, frozen=frozen))
+
+
+def _transposed(b: LayerBuilder, x: Node, out: int, of: Transposed, suffix: str) -> Node:
+    """x times the weights of another dense layer. Raises ShapeError E0217 where none is meant, or
+    its weights do not lead from x to `out` outputs.
+    """
+    found = [b.graph[name] for name in of.nodes if isinstance(b.graph[name].op, Dense | DenseDx)]
+    if len(found) != 1:
+        raise ShapeError(
+            "E0217",
+            f"`transpose({of.name})` needs one dense layer in `{of.name}`, but there are "
+            f"{len(found)}",
+            fixes=[f"name the dense layer alone: `{of.name} = x -> dense(...)`"],
+            argument="weights",
+        )
+    (layer_,) = found
+    w = b.graph[layer_.inputs[1]]
+    turned = isinstance(layer_.op, Dense)
+    ins, outs = w.type.shape if turned else reversed(w.type.shape)
+    if (ins, outs) != (vector(x.type), out):
+        raise ShapeError(
+            "E0217",
+            f"`transpose({of.name})` leads from {ins} to {outs} numbers, but this layer has "
+            f"{vector(x.type)} and {out}",
+            arithmetic=[f"the weights of `{of.name}` are {w.type}"],
+            argument="weights",
+        )
+    return b.add(DenseDx() if turned else Dense(), x, w, suffix=suffix)

@@ -4,12 +4,11 @@
 Source: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout" (2014), in the
 inverted form that all frameworks use. The mask is a function of seed, step, layer and element
 (`loops.random`), so the backward pass draws it again instead of storing it. At inference there is
-no operator at all.
+no operator at all, or with `mode = mc(T)` one mask for each of T draws (`dropout_draw`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,17 +16,16 @@ from typing import ClassVar
 import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
-from cnncc.graph.layer import LayerBuilder, Number
+from cnncc.graph.layer import LayerBuilder, Natural, Number, Word
 from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import Fetch, Index, Int, Nest, Uniform, Var, mod, prim
 from cnncc.loops.random import uniform
 from cnncc.ops.base import Array, Op, Sample, axis_names, layer, operator
+from cnncc.ops.dropout_draw import MOST_DRAWS, DropoutDraw
+from cnncc.ops.dropout_mask import SEEDS, STEPS, STREAMS, growth, threshold
 from cnncc.tensor import DType, TensorType
 
 RNG = TensorType(DType.I64, (2,), batched=False)  # seed, step
-
-# The key has 62 bits: seed, step and stream side by side, so different ones never share a mask.
-SEEDS, STEPS, STREAMS = 2**22, 2**26, 2**14
 
 
 @operator("dropout")
@@ -60,11 +58,11 @@ class Dropout(Op):
 
     @property
     def threshold(self) -> float:
-        return math.ceil(self.p * 2**24) / 2**24
+        return threshold(self.p)
 
     @property
     def growth(self) -> float:
-        return 1 / (1 - self.p)
+        return growth(self.p)
 
     def reference(self, x: Array, rng: Array) -> Array:  # type: ignore[override]
         seed, step = (int(v) for v in rng)
@@ -103,9 +101,19 @@ class Dropout(Op):
         yield Sample(cls(0.0), (image, RNG))
 
 
+MEAN = Word("mean")
+
+
 @layer("dropout", "regularisation")
-def dropout(b: LayerBuilder, x: Node, p: Number = 0.5) -> Node:
-    """In training, zero with probability p, else x / (1 - p); at inference, x itself.
+def dropout(
+    b: LayerBuilder, x: Node, p: Number = 0.5, *, mode: Word = MEAN, seed: Natural = 0
+) -> Node:
+    """In training, zero with probability p, else x / (1 - p); at inference, by `mode`.
+
+    `mode = mean` is x itself, the mean over all masks of a layer that is linear. `mode = mc(T)`
+    keeps dropping: the outputs of the network are the means over T draws of masks, an estimate of
+    the sum of Pr(d) Pr(y | x, d) over masks d; end such a network in softmax. The masks depend on
+    `seed` and not on the sample, and all layers of a network have the same T.
 
     Example: `x -> dense(4096) -> relu -> dropout(0.5)`. PyTorch: `Dropout`, Keras: `Dropout`, ONNX:
     `Dropout`.
@@ -117,7 +125,45 @@ def dropout(b: LayerBuilder, x: Node, p: Number = 0.5) -> Node:
             argument="p",
             fixes=[f"p = {p / 100:g}"] if 1 < p < 100 else [],
         )
-    if not b.options.get("train", False):
+    draws = _draws(b, mode)
+    if seed >= SEEDS:
+        b.error("E0213", f"`seed` is less than {SEEDS}, but got {seed}", argument="seed")
+    if b.options.get("train", False):
+        stream = sum(1 for node in b.graph.nodes if node.op.name == "dropout")
+        return b.add(Dropout(p, stream), x, b.options["rng"])
+    if draws == 1:
         return x
-    stream = sum(1 for node in b.graph.nodes if node.op.name == "dropout")
-    return b.add(Dropout(p, stream), x, b.options["rng"])
+    stream = sum(1 for node in b.graph.nodes if node.op.name == "dropout_draw")
+    return b.add(DropoutDraw(p, draws, stream=stream, seed=seed), x)
+
+
+def _draws(b: LayerBuilder, mode: Word) -> int:
+    """How many draws a mode takes at inference; 1 for none."""
+    match mode:
+        case Word("mean", (), ()):
+            return 1
+        case Word("mc", (int() as draws,), ()) if not isinstance(draws, bool):
+            pass
+        case _:
+            b.error(
+                "E0304",
+                f"`mode` must be mean or mc(T), but got {mode}",
+                argument="mode",
+                fixes=["mode = mc(16)"],
+            )
+    if not 2 <= draws <= MOST_DRAWS:
+        b.error(
+            "E0213",
+            f"mc takes the mean of 2 to {MOST_DRAWS} draws, but got {draws}",
+            argument="mode",
+            fixes=["mode = mc(16)"],
+        )
+    others = {n.op.draws for n in b.graph.nodes if isinstance(n.op, DropoutDraw)} - {draws}
+    if others:
+        b.error(
+            "E0213",
+            f"all layers of a network have the same number of draws, but got {draws} and "
+            f"{others.pop()}",
+            argument="mode",
+        )
+    return draws

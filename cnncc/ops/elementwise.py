@@ -85,7 +85,7 @@ class Add(Binary):
     """a + b."""
 
     function, sign = "add", "+"
-    linear: ClassVar[tuple[int, ...]] = ()
+    linear: ClassVar[tuple[int, ...]] = (0, 1)
 
     def reference(self, a: Array, b: Array) -> Array:  # type: ignore[override]
         return np.asarray(a + b)
@@ -104,6 +104,7 @@ class Sub(Binary):
     """a - b."""
 
     function, sign = "sub", "-"
+    linear: ClassVar[tuple[int, ...]] = (0, 1)
 
     def reference(self, a: Array, b: Array) -> Array:  # type: ignore[override]
         return np.asarray(a - b)

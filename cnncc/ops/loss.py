@@ -41,7 +41,7 @@ from cnncc.ops.softmax import at, exponentials, positions, raised, scores, softm
 from cnncc.tensor import DType, TensorType, product
 
 
-def labels(x: TensorType, label: TensorType) -> None:
+def labels(x: TensorType, label: TensorType, who: str = "cross_entropy") -> None:
     """Refuse labels that do not belong to the scores. Raises ShapeError."""
     wanted = x.spatial or (1,)
     if label.dtype in (DType.I32, DType.I64) and label.batched and label.shape == wanted:
@@ -49,7 +49,7 @@ def labels(x: TensorType, label: TensorType) -> None:
     text = "one class number per sample" if not x.spatial else "one class number per position"
     raise ShapeError(
         "E0211",
-        f"`cross_entropy` needs {text}",
+        f"`{who}` needs {text}",
         arithmetic=[f"the scores are {x}", f"the labels are {label}"],
         fixes=[f"declare the target as i64[{', '.join(map(str, wanted))}]"]
         if x.spatial
@@ -57,12 +57,12 @@ def labels(x: TensorType, label: TensorType) -> None:
     )
 
 
-def _label_at(axes: tuple[str, ...]) -> Fetch:
+def label_at(axes: tuple[str, ...]) -> Fetch:
     inner: tuple[Index, ...] = tuple(Var(f"i_{a}") for a in axes[2:])
     return Fetch("label", (Var("i_n"), *(inner or (Int(0),))))
 
 
-def _label_axes(axes: tuple[str, ...]) -> str:
+def label_axes(axes: tuple[str, ...]) -> str:
     return " ".join(["n", *(axes[2:] or ["1"])])
 
 
@@ -83,7 +83,7 @@ class CrossEntropy(Op):
     def reference(self, x: Array, label: Array) -> Array:  # type: ignore[override]
         top = x.max(axis=1, keepdims=True)
         log_mass = np.log(np.exp(x - top).sum(axis=1, keepdims=True))
-        chosen = np.take_along_axis(x, _class_axis(x, label), axis=1)
+        chosen = np.take_along_axis(x, class_axis(x, label), axis=1)
         return np.asarray(log_mass - (chosen - top))
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
@@ -94,11 +94,11 @@ class CrossEntropy(Op):
         n = NestBuilder()
         axes = axis_names(types[0])
         x = n.input("x", types[0], " ".join(axes))
-        n.input("label", types[1], _label_axes(axes))
+        n.input("label", types[1], label_axes(axes))
         y = n.output("y", out, " ".join("1" if a == "c" else a for a in axes))
         extents = n.buffers[0].extents
         k = Var("k_label")
-        found = Choose(test("==", k, _label_at(axes)), x[at(axes, k)], Ref("chosen"))
+        found = Choose(test("==", k, label_at(axes)), x[at(axes, k)], Ref("chosen"))
         loss = prim("sub", prim("log", Ref("mass")), prim("sub", Ref("chosen"), Ref("top")))
         return n.nest(
             parallel(
@@ -138,19 +138,19 @@ class CrossEntropyGrad(Op):
 
     def reference(self, x: Array, label: Array, dy: Array) -> Array:  # type: ignore[override]
         classes = np.arange(x.shape[1]).reshape(1, -1, *[1] * (x.ndim - 2))
-        onehot = (classes == _class_axis(x, label)).astype(x.dtype)
+        onehot = (classes == class_axis(x, label)).astype(x.dtype)
         return np.asarray(dy * (softmax_of(x) - onehot))
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
         axes = axis_names(out)
         x = n.input("x", types[0], " ".join(axes))
-        n.input("label", types[1], _label_axes(axes))
+        n.input("label", types[1], label_axes(axes))
         dy = n.input("dy", types[2], " ".join("1" if a == "c" else a for a in axes))
         dx = n.output("dx", out, " ".join(axes))
         extents = n.buffers[0].extents
         c = Var("i_c")
-        onehot = Choose(test("==", c, _label_at(axes)), Lit(1.0), Lit(0.0))
+        onehot = Choose(test("==", c, label_at(axes)), Lit(1.0), Lit(0.0))
         share = prim("div", raised(x[at(axes, c)]), Ref("mass"))
         value = prim("mul", dy[at(axes, 0)], prim("sub", share, onehot))
         return n.nest(
@@ -180,7 +180,7 @@ class CrossEntropyGrad(Op):
             )
 
 
-def _class_axis(x: Array, label: Array) -> Array:
+def class_axis(x: Array, label: Array) -> Array:
     """The labels with a channel axis of extent 1."""
     return label.reshape(x.shape[0], 1, *x.shape[2:])
 

@@ -16,24 +16,22 @@ import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.graph.layer import LayerBuilder, Pad, PadMode
-from cnncc.loops.build import BATCH, NestBuilder, parallel, serial
 from cnncc.loops.ir import (
-    Assign,
+    Choose,
     Condition,
     Guard,
     Index,
     Int,
     Least,
-    Let,
     Lit,
     Nest,
-    Ref,
+    Value,
     Var,
     all_of,
-    prim,
     test,
 )
-from cnncc.ops.base import Array, Cost, Op, Sample, axis_names, layer, operator
+from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
+from cnncc.ops.grid import GridNest, summed
 from cnncc.ops.spatial import Pairs, axis_word, pad_pairs, require_rank, require_spatial
 from cnncc.tensor import DType, Extent, TensorType
 
@@ -114,11 +112,15 @@ def check_border(argument: str, t: TensorType, amounts: Pairs, mode: PadMode) ->
 @operator("pad")
 @dataclass(frozen=True)
 class BorderPad(Op):
-    """[*, C, i...] -> [*, C, lo + i + hi ...]; (lo, hi) per axis, `value` for mode const."""
+    """[*, C, i...] -> [*, C, lo + i + hi ...]; (lo, hi) per axis.
+
+    `value` is for mode const: one number, or the ones in front of and behind every axis. Where two
+    axes are outside, the last one of them decides, as in `numpy.pad`.
+    """
 
     amounts: Pairs
     mode: PadMode = "zero"
-    value: float = 0.0
+    value: float | tuple[float, float] = 0.0
 
     linear = (0,)  # affine where the border holds a constant
 
@@ -133,12 +135,14 @@ class BorderPad(Op):
         widths = [(0, 0)] * (x.ndim - len(self.amounts)) + list(self.amounts)
         if self.mode in MODES:
             return _pad_border(x, widths, self.mode)
-        return np.pad(x, widths, constant_values=x.dtype.type(self.border))
+        return np.pad(x, widths, constant_values=np.array(self.border, x.dtype))
 
     @property
-    def border(self) -> float:
-        """What a constant border holds."""
-        return self.value if self.mode == "const" else 0.0
+    def border(self) -> tuple[float, float]:
+        """What a constant border holds in front and behind."""
+        if self.mode != "const":
+            return (0.0, 0.0)
+        return self.value if isinstance(self.value, tuple) else (self.value, self.value)
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         if self.mode in MODES:
@@ -151,23 +155,19 @@ class BorderPad(Op):
         return (b.add(Crop(self.amounts), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead = names[: -out.rank]
-        inner = [f"in{a}" for a in range(out.rank)]
-        x = n.input("x", types[0], " ".join([*lead, *inner]))
-        y = n.output("y", out, " ".join(names))
-        index = [Var(f"i_{name}") for name in names]
-        at = []
-        for a, (lo, _) in enumerate(self.amounts):
-            shifted = index[len(lead) + a] + (n.size(f"lo{a}", lo) * -1 if lo else 0)
-            at.append(source(self.mode, shifted, n.size(inner[a], types[0].spatial[a])))
-        place = (*index[: len(lead)], *at)
-        value = x[place] if self.mode in MODES else x.padded(place, self.border)
-        loop = [
-            (v.name, n.size(name, e)) for v, name, e in zip(index, names, _dims(out), strict=True)
+        g = GridNest(types[0], out)
+        at = [
+            source(self.mode, o + (g.n.size(f"lo{a}", lo) * -1 if lo else 0), end)
+            for a, (o, end, (lo, _)) in enumerate(
+                zip(g.place, g.source_extents, self.amounts, strict=True)
+            )
         ]
-        return n.nest(parallel(loop, y.store(index, value)))
+        value: Value = g.at(at) if self.mode in MODES else g.padded(at, self.border[0])
+        if self.border[0] != self.border[1]:
+            for i, end in zip(at, g.source_extents, strict=True):  # the last axis is asked first
+                value = Choose(test("<=", end, i), Lit(self.border[1]), value)
+                value = Choose(test("<", i, 0), Lit(self.border[0]), value)
+        return g.each(value)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -177,6 +177,7 @@ class BorderPad(Op):
         yield Sample(cls(((4, 4), (5, 5)), "reflect"), (image,), note="the largest reflection")
         yield Sample(cls(((5, 5), (6, 6)), "circular"), (image,), note="the largest wrap")
         yield Sample(cls(((1, 2), (3, 0)), "const", -1.5), (image,))
+        yield Sample(cls(((1, 2), (3, 1)), "const", (-1.5, 2.0)), (image,), note="two values")
         yield Sample(cls(((2, 2),), "reflect"), (TensorType(DType.F32, (2, 7)),))
         yield Sample(
             cls(((3, 1),), "replicate"), (TensorType(DType.F32, (2, 1)),), note="one position"
@@ -185,10 +186,6 @@ class BorderPad(Op):
             cls(((1, 0), (0, 1), (2, 2)), "replicate"), (TensorType(DType.F32, (2, 5, 4, 3)),)
         )
         yield Sample(cls(((1, 1), (1, 1))), (TensorType(DType.F32, (2, 3, 3), batched=False),))
-
-
-def _dims(t: TensorType) -> Sequence[Extent]:
-    return (BATCH, *t.shape) if t.batched else t.shape
 
 
 @operator("pad_dx")
@@ -227,31 +224,19 @@ class BorderPadDx(Op):
         return (b.add(BorderPad(self.amounts, self.mode), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead = names[: -out.rank]
-        outer = [f"out{a}" for a in range(out.rank)]
-        dy = n.input("dy", types[0], " ".join([*lead, *outer]))
-        dx = n.output("dx", out, " ".join(names))
-        index = [Var(f"i_{name}") for name in names]
-        place: list[Index] = list(index[: len(lead)])
+        g = GridNest(types[0], out, read="dy", write="dx")
+        place: list[Index] = []
         conditions: list[Condition] = []
         counts: list[tuple[str, Index | int]] = []
         for a, (lo, hi) in enumerate(self.amounts):
-            count = n.size(f"images{a}", lo + hi + 1) if self.mode == "replicate" else Int(3)
+            count = g.n.size(f"images{a}", lo + hi + 1) if self.mode == "replicate" else Int(3)
             counts.append((f"t{a}", count))
-            extent = n.size(names[len(lead) + a], out.spatial[a])
-            end = n.size(outer[a], types[0].spatial[a])
-            i, t = index[len(lead) + a], Var(f"t{a}")
-            j, shows = candidates(self.mode, t, i, extent, n.size(f"lo{a}", lo), end)
+            i, t, extent, end = g.place[a], Var(f"t{a}"), g.extents[a], g.source_extents[a]
+            j, shows = candidates(self.mode, t, i, extent, g.n.size(f"lo{a}", lo), end)
             place.append(j)
             conditions += shows
-        add = Assign("acc", prim("add", Ref("acc"), dy[tuple(place)]))
-        body = serial(counts, Guard(all_of(conditions[0], *conditions[1:]), (add,)))
-        loop = [
-            (v.name, n.size(name, e)) for v, name, e in zip(index, names, _dims(out), strict=True)
-        ]
-        return n.nest(parallel(loop, Let("acc", Lit(0.0)), body, dx.store(index, Ref("acc"))))
+        step = Guard(all_of(conditions[0], *conditions[1:]), (summed(g.at(place)),))
+        return g.reduced(counts, step)
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost(flops=types[0].elements)
@@ -268,10 +253,12 @@ class BorderPadDx(Op):
 
 @layer("pad", "shape")
 def pad(b: LayerBuilder, x: Node, amount: Pad) -> Node:
-    """Surround the spatial axes: with zeros, or const(v, n), replicate(n), reflect(n), circular(n).
+    """Surround the spatial axes: with zeros, or const(v, n), const(lo = a, hi = b, amount = n),
+    replicate(n), reflect(n), circular(n).
 
     `amount` is one number, one (lo, hi) pair, or a pair per axis. reflect needs an extent above the
-    amount and circular one of at least the amount.
+    amount and circular one of at least the amount. With two constants the corners of an image hold
+    those of the last axis, as in `numpy.pad`.
 
     Example: `x -> pad(reflect(2))`
     """

@@ -15,22 +15,25 @@ from typing import Literal
 import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
-from cnncc.graph.layer import Flag, Init, LayerBuilder, Pad, PerAxis, Size
+from cnncc.graph.layer import Flag, LayerBuilder, Pad, PerAxis, Size
 from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import AsFloat, Assign, Let, Lit, Nest, Ref, prim
 from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
-from cnncc.ops.elementwise import Add, Mul
-from cnncc.ops.pool_window import PoolNest, is_disjoint, pool_cases, pool_out, pool_window
+from cnncc.ops.pool_window import (
+    PoolNest,
+    Subsampling,
+    channel_cases,
+    is_disjoint,
+    pool_cases,
+    pool_out,
+    pool_window,
+    subsampled,
+    taps_count,
+    whole,
+)
 from cnncc.ops.relation import fold, unfold
 from cnncc.tensor import Extent, TensorType, evaluate
 from cnncc.window import Window
-
-
-def taps_count(window: Window) -> int:
-    count = 1
-    for axis in window:
-        count *= axis.size
-    return count
 
 
 def one_divisor(window: Window, include_pad: bool) -> bool:
@@ -59,6 +62,7 @@ class AvgPool(Op):
 
     window: Window
     include_pad: bool = False
+    across: int = 1  # channels that are taken together
 
     linear = (0,)
 
@@ -67,27 +71,27 @@ class AvgPool(Op):
         return is_disjoint(self.window)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
-        return pool_out("avgpool", self.window, types[0])
+        return pool_out("avgpool", self.window, types[0], self.across)
 
     def reference(self, *arrays: Array) -> Array:
         (x,) = arrays
-        rank = len(self.window)
-        total = unfold(x, self.window, 0.0).sum(axis=tuple(range(-rank, 0)))
-        count = divisors(self.window, x.shape[-rank:], self.include_pad)
+        window = whole(self.window, self.across)
+        total = unfold(x, window, 0.0).sum(axis=tuple(range(-len(window), 0)))
+        count = divisors(window, x.shape[-len(window) :], self.include_pad)
         return np.asarray(total / count.astype(x.dtype))
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
         extents = b[node.inputs[0]].type.spatial
-        op = AvgPoolDx(self.window, self.include_pad, extents)
+        op = AvgPoolDx(self.window, self.include_pad, extents, self.across)
         return (b.add(op, dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
-        p = PoolNest(n, self.window, types[0], out)
+        p = PoolNest(n, self.window, types[0], out, self.across)
         x, y = p.at_input("x", types[0]), p.output("y", out)
         step = Assign("acc", prim("add", Ref("acc"), p.load(x, 0.0)))
         if one_divisor(self.window, self.include_pad):
-            mean = prim("div", Ref("acc"), float(taps_count(self.window)))
+            mean = prim("div", Ref("acc"), float(taps_count(whole(self.window, self.across))))
         else:
             count = p.counted(p.place, include_pad=self.include_pad)
             mean = prim("div", Ref("acc"), AsFloat(count))
@@ -101,13 +105,15 @@ class AvgPool(Op):
         )
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
-        return Cost(flops=out.elements * (taps_count(self.window) + 1))
+        return Cost(flops=out.elements * (taps_count(whole(self.window, self.across)) + 1))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
         for window, x in pool_cases():
             for include_pad in (False, True) if any(a.lo or a.hi for a in window) else (False,):
                 yield Sample(cls(window, include_pad), (x,))
+        for window, across, x in channel_cases():
+            yield Sample(cls(window, False, across), (x,), note=f"{across} channels")
 
 
 @operator("avgpool_dx")
@@ -118,44 +124,55 @@ class AvgPoolDx(Op):
     window: Window
     include_pad: bool
     extents: tuple[Extent, ...]
+    across: int = 1
 
     linear = (0,)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         (dy,) = types
-        x = dy.with_shape((dy.channels, *self.extents))
-        if pool_out("avgpool_dx", self.window, x) != dy:
+        x = dy.with_shape((dy.channels * self.across, *self.extents))
+        if pool_out("avgpool_dx", self.window, x, self.across) != dy:
             raise ShapeError("E0201", f"avgpool_dx: {dy} is not a pool of {x}")
         return x
 
     def reference(self, *arrays: Array) -> Array:
         (dy,) = arrays
-        rank = len(self.window)
+        window = whole(self.window, self.across)
         known = tuple(evaluate(e, {}) for e in self.extents)
-        sizes = [axis.size for axis in self.window]
-        count = divisors(self.window, known, self.include_pad).astype(dy.dtype)
-        one = one_divisor(self.window, self.include_pad)
-        parts = (dy if one else dy / count).reshape(*dy.shape, *[1] * rank)
-        total = fold(np.broadcast_to(parts, (*dy.shape, *sizes)), self.window, known)
-        return total / dy.dtype.type(taps_count(self.window)) if one else total
+        if self.across > 1:  # dy's channels are the axis before its spatial ones
+            known = (dy.shape[dy.ndim - len(window)] * self.across, *known)
+        count = divisors(window, known, self.include_pad).astype(dy.dtype)
+        one = one_divisor(window, self.include_pad)
+        parts = (dy if one else dy / count).reshape(*dy.shape, *[1] * len(window))
+        sizes = (axis.size for axis in window)
+        total = fold(np.broadcast_to(parts, (*dy.shape, *sizes)), window, known)
+        return total / dy.dtype.type(taps_count(window)) if one else total
 
     def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
-        return (b.add(AvgPool(self.window, self.include_pad), dy, name=f"{node.name}.dx"),)
+        return (
+            b.add(AvgPool(self.window, self.include_pad, self.across), dy, name=f"{node.name}.dx"),
+        )
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
-        p = PoolNest(n, self.window, out, types[0])
+        p = PoolNest(n, self.window, out, types[0], self.across)
         dy, dx = p.at_output("dy", types[0]), p.input_result("dx", out)
         part, result = dy[p.target_index], Ref("acc")
         if one_divisor(self.window, self.include_pad):
             step = Assign("acc", prim("add", Ref("acc"), part))
-            return n.nest(p.gather(step, dx, prim("div", result, float(taps_count(self.window)))))
+            return n.nest(
+                p.gather(
+                    step,
+                    dx,
+                    prim("div", result, float(taps_count(whole(self.window, self.across)))),
+                )
+            )
         count = p.counted(p.relation.target(p.source_place), include_pad=self.include_pad)
         step = Assign("acc", prim("add", Ref("acc"), prim("div", part, AsFloat(count))))
         return n.nest(p.gather(step, dx, result))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
-        return Cost(flops=types[0].elements * (taps_count(self.window) + 1))
+        return Cost(flops=types[0].elements * (taps_count(whole(self.window, self.across)) + 1))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -163,13 +180,13 @@ class AvgPoolDx(Op):
             pool = sample.op
             assert isinstance(pool, AvgPool)
             (x,) = sample.types
-            op = cls(pool.window, pool.include_pad, x.spatial)
+            op = cls(pool.window, pool.include_pad, x.spatial, pool.across)
             # sums of rounded quotients depend on their order
             exact = one_divisor(pool.window, pool.include_pad)
             yield Sample(op, (pool.infer((x,)),), exact=exact)
 
 
-VALID, ONES, ZEROS = Pad("valid"), Init("ones"), Init("zeros")
+VALID = Pad("valid")
 
 
 @layer("avgpool", "pooling")
@@ -182,7 +199,7 @@ def avgpool(
     pad: Pad = VALID,
     dilation: PerAxis = (1,),
     count_include_pad: Flag | None = None,
-    affine: Literal["none", "per_map"] = "none",
+    affine: Subsampling = "none",
     fit: Literal["exact", "floor", "partial"] | None = None,
 ) -> Node:
     """The mean under each window, per channel; the stride is the size unless given.
@@ -210,9 +227,4 @@ def avgpool(
             ],
         )
     op = AvgPool(window, include_pad=bool(count_include_pad) and padded)
-    if affine == "none":
-        return b.add(op, x)
-    y = b.add(op, x, suffix=".mean")
-    scale = b.parameter("scale", (x.type.channels,), ONES)
-    bias = b.parameter("bias", (x.type.channels,), ZEROS)
-    return b.add(Add(), b.add(Mul(), y, scale, suffix=".scaled"), bias)
+    return subsampled(b, op, x, affine)

@@ -1,18 +1,24 @@
-"""What the pools share: their arguments, shape rule, the frame of their nests, sample windows."""
+"""What the pools share: their arguments, shape rule, the frame of their nests, sample windows.
+
+A pool may take groups of `across` neighbouring channels together (maxout). Then its window has one
+more axis, in front: the channels, in steps of as many as it sees.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from cnncc.graph.ir import Node, ShapeError
-from cnncc.graph.layer import LayerBuilder, Pad, Size
+from cnncc.graph.layer import Init, LayerBuilder, Pad, Size
 from cnncc.loops.build import Handle, NestBuilder, parallel, serial
 from cnncc.loops.ir import For, Index, Let, Lit, Load, Statement, Value, Var
-from cnncc.ops.base import axis_names
+from cnncc.ops.base import Op, axis_names
+from cnncc.ops.elementwise import Add, Mul
 from cnncc.ops.relation import Relation
 from cnncc.ops.spatial import axis_word, require_rank
 from cnncc.ops.windows import output_extents, resolve
-from cnncc.tensor import DType, TensorType
+from cnncc.tensor import DType, Extent, TensorType
 from cnncc.window import Axis, Fit, Window
 
 
@@ -56,15 +62,67 @@ def check_pool(window: Window) -> None:
             )
 
 
-def pool_out(name: str, window: Window, x: TensorType) -> TensorType:
-    """The type of a pool over x. Raises ShapeError."""
-    require_rank(name, x, len(window))
-    return x.with_shape((x.channels, *output_extents(window, x.spatial, partial=True)))
+def whole(window: Window, across: int) -> Window:
+    """The window over the last axes of an array: with the channels where these are pooled too."""
+    return window if across == 1 else (Axis(across, across), *window)
+
+
+def pool_out(name: str, window: Window, x: TensorType, across: int = 1) -> TensorType:
+    """The type of a pool over x. Raises ShapeError (E0204 when `across` does not divide)."""
+    if window or across == 1:
+        require_rank(name, x, len(window))
+    elif not x.dtype.is_float or x.rank:
+        raise ShapeError("E0210", f"{name} works on floats", arithmetic=[f"the input is {x}"])
+    if across == 1:
+        return x.with_shape((x.channels, *output_extents(window, x.spatial, partial=True)))
+    if not isinstance(x.channels, int) or x.channels % across:
+        raise ShapeError(
+            "E0204",
+            f"a pool across channels takes {across} of them together, but the input has "
+            f"{x.channels}",
+            arithmetic=[f"input: {x}", f"{x.channels} / {across} is not a whole number"],
+            fixes=[f"channels = {d}" for d in _divisors_near(x.channels, across)],
+            argument="channels",
+        )
+    return x.with_shape((x.channels // across, *output_extents(window, x.spatial, partial=True)))
+
+
+def _divisors_near(channels: Extent, wanted: int) -> list[int]:
+    """At most two divisors above 1 of a number of channels, the closest ones first."""
+    if not isinstance(channels, int):
+        return []
+    found = [d for d in range(2, channels + 1) if channels % d == 0]
+    return sorted(found, key=lambda d: abs(d - wanted))[:2]
 
 
 def is_disjoint(window: Window) -> bool:
     """Whether no element lies in two windows."""
     return all(axis.stride >= axis.span for axis in window)
+
+
+def taps_count(window: Window) -> int:
+    """How many elements a window sees where nothing is cut off."""
+    count = 1
+    for axis in window:
+        count *= axis.size
+    return count
+
+
+Subsampling = Literal["none", "per_map"]
+ONES, ZEROS = Init("ones"), Init("zeros")
+
+
+def subsampled(b: LayerBuilder, op: Op, x: Node, affine: Subsampling) -> Node:
+    """The pool; with `affine` per_map each of its channels gets a trainable scale and bias.
+
+    The stride of a subsampling layer is the pool's (LeCun, Bottou, Bengio and Haffner 1998).
+    """
+    if affine == "none":
+        return b.add(op, x)
+    y = b.add(op, x, suffix=".pool")
+    scale = b.parameter("scale", (y.type.channels,), ONES)
+    bias = b.parameter("bias", (y.type.channels,), ZEROS)
+    return b.add(Add(), b.add(Mul(), y, scale, suffix=".scaled"), bias)
 
 
 class PoolNest:
@@ -75,17 +133,26 @@ class PoolNest:
     """
 
     def __init__(
-        self, n: NestBuilder, window: Window, inner: TensorType, outer: TensorType
+        self,
+        n: NestBuilder,
+        window: Window,
+        inner: TensorType,
+        outer: TensorType,
+        across: int = 1,
     ) -> None:
-        self.n, self.inner, self.outer = n, inner, outer
-        self.relation = Relation(n, window)
+        self.n = n
+        self.window = whole(window, across)
+        self.relation = Relation(n, self.window)
+        axes = range(len(self.window))
+        self.inner = inner.shape[len(inner.shape) - len(axes) :]
+        self.outer = outer.shape[len(outer.shape) - len(axes) :]
         names = axis_names(outer)
-        self.lead = names[: -outer.rank]
-        self.output_names = names
-        self.input_names = (*self.lead, *(f"in{a}" for a in range(outer.rank)))
+        self.lead = names[: len(names) - len(axes)]
+        self.output_names = (*self.lead, *(f"s{a}" for a in axes))
+        self.input_names = (*self.lead, *(f"in{a}" for a in axes))
         self.lead_index = tuple(Var(f"i_{name}") for name in self.lead)
-        self.place = tuple(Var(f"i_s{a}") for a in range(outer.rank))
-        self.source_place = tuple(Var(f"i_in{a}") for a in range(outer.rank))
+        self.place = tuple(Var(f"i_s{a}") for a in axes)
+        self.source_place = tuple(Var(f"i_in{a}") for a in axes)
         self.output_index: tuple[Index, ...] = (*self.lead_index, *self.place)
         self.input_index: tuple[Index, ...] = (*self.lead_index, *self.source_place)
 
@@ -123,9 +190,10 @@ class PoolNest:
         """The output whose current tap sees the current input (inside `gather` only)."""
         return (*self.lead_index, *self.relation.target(self.source_place))
 
-    def gather(self, step: Statement, dx: Handle, value: Value) -> For:
-        """Over all inputs: `acc` from 0, `step` for every output that sees it, `value` stored."""
-        taps = self.relation.gather(self.source_place, self.outer.spatial, [step])
+    def gather(self, steps: Statement | Sequence[Statement], dx: Handle, value: Value) -> For:
+        """Over all inputs: `acc` from 0, `steps` for every output that sees it, `value` stored."""
+        body = steps if isinstance(steps, Sequence) else [steps]
+        taps = self.relation.gather(self.source_place, self.outer, body)
         return parallel(
             self._loops(self.input_names),
             Let("acc", Lit(0.0)),
@@ -135,8 +203,18 @@ class PoolNest:
 
     def counted(self, place: Sequence[Index], *, include_pad: bool) -> Index:
         """How many taps of the output at `place` count."""
-        extents = [self.n.size(f"in{a}", extent) for a, extent in enumerate(self.inner.spatial)]
+        extents = [self.n.size(f"in{a}", extent) for a, extent in enumerate(self.inner)]
         return self.relation.counted(place, extents, include_pad=include_pad)
+
+
+def channel_cases() -> Iterator[tuple[Window, int, TensorType]]:
+    """Windows, channels that are pooled together, and input types."""
+    still = (Axis(1), Axis(1))
+    yield still, 3, TensorType(DType.F32, (6, 3, 4))
+    yield (), 2, TensorType(DType.F32, (6,))
+    yield (), 4, TensorType(DType.F32, (4,), batched=False)
+    yield (Axis(1),), 2, TensorType(DType.F32, (4, 5))
+    yield (Axis(2, 2), Axis(3, 1, lo=1)), 2, TensorType(DType.F32, (4, 4, 5))  # and over space
 
 
 def pool_cases() -> Iterator[tuple[Window, TensorType]]:

@@ -20,6 +20,8 @@ from cnncc.loops.ir import (
     AsFloat,
     Assign,
     Body,
+    Condition,
+    Guard,
     Index,
     Int,
     Let,
@@ -38,23 +40,33 @@ from cnncc.tensor import DType, Extent, TensorType, evaluate
 Axes = Sequence[tuple[str, Index]]  # loop variables with their extents
 
 
-def accumulate(name: str, axes: Axes, update: Callable[[Value], Value], *before: Statement) -> Body:
+def accumulate(
+    name: str,
+    axes: Axes,
+    update: Callable[[Value], Value],
+    *before: Statement,
+    where: Condition | None = None,
+) -> Body:
     """Statements that leave in the local `name` the reduction over the axes.
 
     `update(acc)` is the accumulator after one element, such as fma(x, y, acc); the statements
     `before` run first at every element. Two axes: one partial sum for each position of the first;
-    more: for each position of the first two. A single axis is summed directly.
+    more: for each position of the first two. A single axis is summed directly. With `where` only
+    elements for which it holds take part.
     """
-    return accumulate_all({name: update}, axes, *before)
+    return accumulate_all({name: update}, axes, *before, where=where)
 
 
 def accumulate_all(
-    updates: dict[str, Callable[[Value], Value]], axes: Axes, *before: Statement
+    updates: dict[str, Callable[[Value], Value]],
+    axes: Axes,
+    *before: Statement,
+    where: Condition | None = None,
 ) -> Body:
     """Several reductions at once, as `accumulate` makes each of them."""
     start = [Let(name, Lit(0.0)) for name in updates]
     if len(axes) <= 1:
-        steps = (*before, *(Assign(name, f(Ref(name))) for name, f in updates.items()))
+        steps = _only(where, *before, *(Assign(name, f(Ref(name))) for name, f in updates.items()))
         return (*start, *([serial(axes, *steps)] if axes else steps))
     split = 1 if len(axes) == 2 else 2
     parts = {name: f"{name}_part" for name in updates}
@@ -65,12 +77,19 @@ def accumulate_all(
             *(Let(part, Lit(0.0)) for part in parts.values()),
             serial(
                 axes[split:],
-                *before,
-                *(Assign(parts[name], f(Ref(parts[name]))) for name, f in updates.items()),
+                *_only(
+                    where,
+                    *before,
+                    *(Assign(parts[name], f(Ref(parts[name]))) for name, f in updates.items()),
+                ),
             ),
             *(Assign(name, prim("add", Ref(name), Ref(part))) for name, part in parts.items()),
         ),
     )
+
+
+def _only(where: Condition | None, *body: Statement) -> Body:
+    return body if where is None else (Guard(where, body),)
 
 
 def count(extents: Iterable[Index]) -> Index:

@@ -1,8 +1,8 @@
-"""Softmax over the channels.
+"""Softmax over the channels, and its logarithm.
 
 Definition: y_c = exp(x_c - m) / sum over k of exp(x_k - m), with m the largest x_k, for every
 sample and position by itself; subtracting m changes nothing mathematically and keeps exp from
-overflowing.
+overflowing. Log-softmax is x_c - m - log(that sum), which no small probability rounds to log(0).
 """
 
 from __future__ import annotations
@@ -143,6 +143,86 @@ class SoftmaxGrad(Op):
             yield Sample(cls(), (t, t))
 
 
+@operator("log_softmax")
+@dataclass(frozen=True)
+class LogSoftmax(Op):
+    """[*, K, s...] -> the same shape: the logarithms of softmax."""
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        return scores(types[0], "log_softmax")
+
+    def reference(self, x: Array) -> Array:  # type: ignore[override]
+        shifted = x - x.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+    def gradient(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:
+        return (b.add(LogSoftmaxGrad(), node, dy, name=f"{node.name}.dx"),)
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n = NestBuilder()
+        axes = axis_names(out)
+        x, y = n.input("x", types[0], " ".join(axes)), n.output("y", out, " ".join(axes))
+        extents = n.buffers[0].extents
+        here = at(axes, Var("i_c"))
+        value = prim("sub", prim("sub", x[here], Ref("top")), Ref("log_mass"))
+        return n.nest(
+            parallel(
+                positions(axes, extents),
+                *exponentials(x, axes, extents[1]),
+                Let("log_mass", prim("log", Ref("mass"))),
+                parallel([("i_c", extents[1])], y.store(here, value)),
+            )
+        )
+
+    def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
+        return Cost(flops=5 * out.elements)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for shape in [(5,), (4, 6), (3, 4, 5)]:
+            yield Sample(cls(), (TensorType(DType.F32, shape),), exact=False)
+
+
+@operator("log_softmax_grad")
+@dataclass(frozen=True)
+class LogSoftmaxGrad(Op):
+    """(y, dy) -> dy - exp(y) * sum over k of dy_k."""
+
+    linear: ClassVar[tuple[int, ...]] = (1,)
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        return types[0]
+
+    def reference(self, y: Array, dy: Array) -> Array:  # type: ignore[override]
+        return np.asarray(dy - np.exp(y) * dy.sum(axis=1, keepdims=True))
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n = NestBuilder()
+        axes = axis_names(out)
+        y, dy = (n.input(name, out, " ".join(axes)) for name in ("y", "dy"))
+        dx = n.output("dx", out, " ".join(axes))
+        extents = n.buffers[0].extents
+        here, other = at(axes, Var("i_c")), at(axes, Var("k"))
+        part = prim("fma", prim("neg", prim("exp", y[here])), Ref("total"), dy[here])
+        return n.nest(
+            parallel(
+                positions(axes, extents),
+                Let("total", Lit(0.0)),
+                serial([("k", extents[1])], Assign("total", prim("add", Ref("total"), dy[other]))),
+                parallel([("i_c", extents[1])], dx.store(here, part)),
+            )
+        )
+
+    def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
+        return Cost(flops=4 * out.elements)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for shape in [(5,), (3, 4, 5)]:
+            t = TensorType(DType.F32, shape)
+            yield Sample(cls(), (t, t), exact=False)
+
+
 @layer("softmax", "activation")
 def softmax(b: LayerBuilder, x: Node, *, axis: Literal["channel"] = "channel") -> Node:
     """exp(x), divided by its sum over the channels: probabilities of the classes, at every position
@@ -153,3 +233,13 @@ def softmax(b: LayerBuilder, x: Node, *, axis: Literal["channel"] = "channel") -
     `Softmax(axis=1)`, ONNX: `Softmax`.
     """
     return b.add(Softmax(), x)
+
+
+@layer("log_softmax", "activation")
+def log_softmax(b: LayerBuilder, x: Node) -> Node:
+    """The logarithms of softmax, computed without its underflow; what `nll` takes.
+
+    Example: `output p = x -> dense(10) -> log_softmax`. PyTorch: `LogSoftmax(dim=1)`, Keras:
+    `log_softmax`, ONNX: `LogSoftmax`.
+    """
+    return b.add(LogSoftmax(), x)

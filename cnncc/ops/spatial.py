@@ -104,15 +104,15 @@ def pad_pairs(argument: str, pad: Pad, t: TensorType) -> Pairs:
         return ((amount, amount),) * t.rank
     if isinstance(amount, str):
         mode = "" if pad.mode == "zero" else pad.mode
+        constants = {
+            "const": "write const(v, 1) or const(lo = a, hi = b, amount = 1)",
+            "": "write 1 or (lo, hi)",
+        }
         raise ShapeError(
             "E0208",
             f"`{argument}` has no window to take the amounts from",
             arithmetic=[f"{argument}: {mode or amount}"],
-            fixes=[
-                f"write {mode}(1)"
-                if mode in ("replicate", "reflect", "circular")
-                else "write 1 or (lo, hi)"
-            ],
+            fixes=[constants.get(mode, f"write {mode}(1)")],
             argument=argument,
         )
     if len(amount) == 1:

@@ -13,20 +13,12 @@ import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
 from cnncc.graph.layer import LayerBuilder, PerAxis
-from cnncc.loops.build import NestBuilder, parallel, serial
-from cnncc.loops.ir import Assign, Index, Let, Lit, Nest, Ref, Var, prim
-from cnncc.ops.base import Array, Cost, Op, Sample, axis_names, layer, operator
+from cnncc.loops.ir import Nest, Var
+from cnncc.ops.base import Array, Cost, Op, Sample, layer, operator
+from cnncc.ops.grid import GridNest, factor_cases, summed
 from cnncc.ops.spatial import per_axis, require_rank, require_spatial
 from cnncc.ops.upsample_linear import UpsampleLinear
-from cnncc.tensor import DType, TensorType
-
-
-def upsample_cases() -> Iterable[tuple[tuple[int, ...], TensorType]]:
-    yield (2, 2), TensorType(DType.F32, (3, 3, 4))
-    yield (3, 1), TensorType(DType.F32, (2, 4, 5))
-    yield (4,), TensorType(DType.F32, (2, 5))
-    yield (2, 3, 2), TensorType(DType.F32, (2, 2, 3, 1))
-    yield (2, 2), TensorType(DType.F32, (2, 2, 3), batched=False)
+from cnncc.tensor import TensorType
 
 
 @operator("upsample_nearest")
@@ -54,25 +46,16 @@ class UpsampleNearest(Op):
         return (b.add(BlockSum(self.factors), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead, space = names[: -out.rank], names[-out.rank :]
-        x = n.input("x", types[0], " ".join([*lead, *(f"in{a}" for a in range(out.rank))]))
-        y = n.output("y", out, " ".join(names))
-        index = tuple(Var(f"i_{name}") for name in names)
-        place: list[Index] = [
-            Var(f"i_{name}") // n.size(f"factor{a}", self.factors[a])
-            for a, name in enumerate(space)
-        ]
-        loops = [(f"i_{name}", n.size(name, n.sizes[name])) for name in names]
-        return n.nest(parallel(loops, y.store(index, x[(*index[: len(lead)], *place)])))
+        g = GridNest(types[0], out)
+        factors = [g.n.size(f"factor{a}", f) for a, f in enumerate(self.factors)]
+        return g.each(g.at([o // f for o, f in zip(g.place, factors, strict=True)]))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost()
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        return (Sample(cls(factors), (x,)) for factors, x in upsample_cases())
+        return (Sample(cls(factors), (x,)) for factors, x in factor_cases())
 
 
 @operator("block_sum")
@@ -106,32 +89,19 @@ class BlockSum(Op):
         return (b.add(UpsampleNearest(self.factors), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead, space = names[: -out.rank], names[-out.rank :]
-        x = n.input("x", types[0], " ".join([*lead, *(f"in{a}" for a in range(out.rank))]))
-        y = n.output("y", out, " ".join(names))
-        index = tuple(Var(f"i_{name}") for name in names)
-        factors = [n.size(f"factor{a}", f) for a, f in enumerate(self.factors)]
-        place: list[Index] = [
-            Var(f"i_{name}") * factors[a] + Var(f"t{a}") for a, name in enumerate(space)
+        g = GridNest(types[0], out)
+        factors = [g.n.size(f"factor{a}", f) for a, f in enumerate(self.factors)]
+        place = [
+            i * f + Var(f"t{a}") for a, (i, f) in enumerate(zip(g.place, factors, strict=True))
         ]
-        step = Assign("acc", prim("add", Ref("acc"), x[(*index[: len(lead)], *place)]))
-        return n.nest(
-            parallel(
-                [(f"i_{name}", n.size(name, n.sizes[name])) for name in names],
-                Let("acc", Lit(0.0)),
-                serial([(f"t{a}", f) for a, f in enumerate(factors)], step),
-                y.store(index, Ref("acc")),
-            )
-        )
+        return g.reduced([(f"t{a}", f) for a, f in enumerate(factors)], summed(g.at(place)))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost(flops=types[0].elements)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for factors, x in upsample_cases():
+        for factors, x in factor_cases():
             yield Sample(cls(factors), (UpsampleNearest(factors).infer((x,)),))
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnncc.graph.ir import Builder, Node, ShapeError
-from cnncc.loops.build import NestBuilder, parallel, serial
 from cnncc.loops.ir import (
     AsFloat,
     Assign,
@@ -25,7 +24,6 @@ from cnncc.loops.ir import (
     Index,
     Int,
     Least,
-    Let,
     Lit,
     Nest,
     Ref,
@@ -37,9 +35,10 @@ from cnncc.loops.ir import (
     prim,
     test,
 )
-from cnncc.ops.base import Array, Cost, Op, Sample, axis_names, operator
+from cnncc.ops.base import Array, Cost, Op, Sample, operator
+from cnncc.ops.grid import GridNest, factor_cases
 from cnncc.ops.spatial import require_rank
-from cnncc.tensor import DType, Extent, TensorType
+from cnncc.tensor import Extent, TensorType
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,6 @@ def _divided(total: Value, factors: list[Size]) -> Value:
     return prim("div", total, AsFloat(divisor))
 
 
-def _cases() -> Iterable[tuple[tuple[int, ...], TensorType]]:
-    yield (2, 2), TensorType(DType.F32, (3, 3, 4))
-    yield (3, 1), TensorType(DType.F32, (2, 4, 5))
-    yield (4,), TensorType(DType.F32, (2, 5))
-    yield (2, 3, 2), TensorType(DType.F32, (2, 2, 3, 1))
-    yield (2, 4), TensorType(DType.F32, (2, 2, 3), batched=False)
-
-
 @operator("upsample_linear")
 @dataclass(frozen=True)
 class UpsampleLinear(Op):
@@ -121,39 +112,25 @@ class UpsampleLinear(Op):
         return (b.add(UpsampleLinearDx(self.factors), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead, space = names[: -out.rank], names[-out.rank :]
-        inner = [f"in{a}" for a in range(out.rank)]
-        x = n.input("x", types[0], " ".join([*lead, *inner]))
-        y = n.output("y", out, " ".join(names))
-        index = tuple(Var(f"i_{name}") for name in names)
-        factors = [n.size(f"factor{a}", f) for a, f in enumerate(self.factors)]
+        g = GridNest(types[0], out)
+        factors = [g.n.size(f"factor{a}", f) for a, f in enumerate(self.factors)]
         weight: Index = Int(1)
         place: list[Index] = []
-        for a, name in enumerate(space):
-            extent = n.size(inner[a], n.sizes[inner[a]])
-            near = Between.at(Var(f"i_{name}"), extent, factors[a])
+        for a, (o, extent) in enumerate(zip(g.place, g.source_extents, strict=True)):
+            near = Between.at(o, extent, factors[a])
             side = Var(f"t{a}")  # 0: the low neighbour, 1: the high one
             place.append(Least(near.low + side, extent + -1))
             weight = weight * (near.low_weight + side * (near.high_weight + near.low_weight * -1))
-        seen = x[(*index[: len(lead)], *place)]
-        step = Assign("acc", prim("fma", seen, AsFloat(weight), Ref("acc")))
-        return n.nest(
-            parallel(
-                [(f"i_{name}", n.size(name, n.sizes[name])) for name in names],
-                Let("acc", Lit(0.0)),
-                serial([(f"t{a}", 2) for a in range(out.rank)], step),
-                y.store(index, _divided(Ref("acc"), factors)),
-            )
-        )
+        step = Assign("acc", prim("fma", g.at(place), AsFloat(weight), Ref("acc")))
+        loops = [(f"t{a}", 2) for a in range(out.rank)]
+        return g.reduced(loops, step, _divided(Ref("acc"), factors))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost(flops=out.elements * (2 * 2**out.rank + 1))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        return (Sample(cls(factors), (x,)) for factors, x in _cases())
+        return (Sample(cls(factors), (x,)) for factors, x in factor_cases())
 
 
 @operator("upsample_linear_dx")
@@ -185,21 +162,13 @@ class UpsampleLinearDx(Op):
         return (b.add(UpsampleLinear(self.factors), dy, name=f"{node.name}.dx"),)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n = NestBuilder()
-        names = axis_names(out)
-        lead, space = names[: -out.rank], names[-out.rank :]
-        outer = [f"out{a}" for a in range(out.rank)]
-        dy = n.input("dy", types[0], " ".join([*lead, *outer]))
-        dx = n.output("dx", out, " ".join(names))
-        index = tuple(Var(f"i_{name}") for name in names)
-        factors = [n.size(f"factor{a}", f) for a, f in enumerate(self.factors)]
-        outs = [n.size(name, n.sizes[name]) for name in outer]
+        g = GridNest(types[0], out, read="dy", write="dx")
+        factors = [g.n.size(f"factor{a}", f) for a, f in enumerate(self.factors)]
         place: list[Index] = []
         weights: list[Value] = []
-        for a, name in enumerate(space):
-            i = Var(f"i_{name}")
+        for a, (i, extent) in enumerate(zip(g.place, g.extents, strict=True)):
             o = (i + -1) * factors[a] + Var(f"t{a}")  # no output farther than 2 factors shows i
-            near = Between.at(o, n.size(name, n.sizes[name]), factors[a])
+            near = Between.at(o, extent, factors[a])
             place.append(o)
             weights.append(
                 prim(
@@ -211,27 +180,18 @@ class UpsampleLinearDx(Op):
         weight = weights[0]
         for more in weights[1:]:
             weight = prim("mul", weight, more)
-        seen = dy[(*index[: len(lead)], *place)]
-        step: Statement = Assign("acc", prim("fma", seen, weight, Ref("acc")))
-        inside = [c for o, m in zip(place, outs, strict=True) for c in _within(o, m)]
-        return n.nest(
-            parallel(
-                [(f"i_{name}", n.size(name, n.sizes[name])) for name in names],
-                Let("acc", Lit(0.0)),
-                serial(
-                    [(f"t{a}", n.size(f"reach{a}", 3 * f)) for a, f in enumerate(self.factors)],
-                    Guard(all_of(inside[0], *inside[1:]), (step,)),
-                ),
-                dx.store(index, _divided(Ref("acc"), factors)),
-            )
-        )
+        step: Statement = Assign("acc", prim("fma", g.at(place), weight, Ref("acc")))
+        inside = [c for o, m in zip(place, g.source_extents, strict=True) for c in _within(o, m)]
+        loops = [(f"t{a}", g.n.size(f"reach{a}", 3 * f)) for a, f in enumerate(self.factors)]
+        guarded = Guard(all_of(inside[0], *inside[1:]), (step,))
+        return g.reduced(loops, guarded, _divided(Ref("acc"), factors))
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
         return Cost(flops=types[0].elements * (2 * 2**out.rank + 1))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for factors, x in _cases():
+        for factors, x in factor_cases():
             yield Sample(cls(factors), (UpsampleLinear(factors).infer((x,)),))
 
 

@@ -13,7 +13,9 @@ from dataclasses import replace
 
 from cnncc.graph.ir import Node, ShapeError
 from cnncc.graph.layer import LayerBuilder, Pad, Size
+from cnncc.ops.crop import Crop
 from cnncc.ops.pad import BorderPad, check_border
+from cnncc.ops.phase import check_phase_fits, phases_of, span_text
 from cnncc.ops.spatial import (
     Pairs,
     axis_word,
@@ -40,28 +42,38 @@ def resolve(
     pad: Pad,
     dilation: tuple[int, ...],
     fit: Fit,
+    phase: tuple[int, ...] = (0,),
     partial: bool = False,
 ) -> tuple[Node, Window]:
     """The window of a layer, and its input: x, or x padded when the border is not zero.
 
-    Raises ShapeError: E0203 for a wrong number of axes, E0208 for a padding that cannot be, and
-    those of `output_extents`.
+    `phase` is the first position of the unstrided layer that is kept: it is taken off the padding
+    in front, and where that is not enough, off the input. Raises ShapeError: E0203 for a wrong
+    number of axes, E0208 for a padding that cannot be, E0213 for a phase that is no remainder of
+    the stride, and those of `output_extents`.
     """
     rank = require_spatial(operator, x.type)
     require_size(size, x.type)
     strides = per_axis("stride", stride, x.type)
     dilations = per_axis("dilation", dilation, x.type)
     pads = _pads(x.type, size, strides, pad, dilations)
+    phases = phases_of(phase, strides, x.type)
+    skipped = tuple((max(p - lo, 0), 0) for p, (lo, _) in zip(phases, pads, strict=True))
+    if pad.mode != "zero":
+        check_border("pad", x.type, pads, pad.mode)
+    pads = tuple((max(lo - p, 0), hi) for p, (lo, hi) in zip(phases, pads, strict=True))
     window = tuple(
         Axis(size.taps[a], strides[a], dilations[a], *pads[a], fit=fit) for a in range(rank)
     )
-    if pad.mode != "zero":
-        check_border("pad", x.type, pads, pad.mode)
-    output_extents(window, x.type.spatial, partial=partial)
-    _require_conditions(b, window, x.type)
+    check_phase_fits(window, phases, skipped, x.type)
+    seen = tuple(n - drop for n, (drop, _) in zip(x.type.spatial, skipped, strict=True))
+    output_extents(window, seen, partial=partial)
+    _require_conditions(b, window, x.type.with_shape((x.type.channels, *seen)))
     if pad.mode != "zero" and any(pair != (0, 0) for pair in pads):
         x = b.add(BorderPad(pads, pad.mode, pad.value), x, suffix=".pad")
         window = tuple(axis.padded(0, 0) for axis in window)
+    if any(drop for drop, _ in skipped):
+        x = b.add(Crop(skipped), x, suffix=".phase")
     return x, window
 
 
@@ -74,6 +86,9 @@ def _pads(
                 _same(t, a, size.taps[a], stride[a], dilation[a], lower=pad.amount == "same_lower")
                 for a in range(t.rank)
             )
+        case "full":
+            spans = (Axis(size.taps[a], 1, dilation[a]).span for a in range(t.rank))
+            return tuple((span - 1, span - 1) for span in spans)
         case "solve":
             out = per_axis("pad", pad.out, t)
             return tuple(
@@ -208,7 +223,7 @@ def _too_large(window: Window, spatial: Sequence[Extent], a: int) -> ShapeError:
     return ShapeError(
         "E0205",
         f"a window of {axis.span} is larger than the {word} it slides over",
-        arithmetic=[f"{word}: {n} + {axis.lo} + {axis.hi} - {_span(axis)} = {-missing}"],
+        arithmetic=[f"{word}: {n} + {axis.lo} + {axis.hi} - {span_text(axis)} = {-missing}"],
         fixes=fixes,
         argument="size",
     )
@@ -230,7 +245,8 @@ def _does_not_fit(window: Window, spatial: Sequence[Extent], partial: bool) -> S
         axis = window[a]
         lines.append(
             f"{axis_word(len(window), a)}: (extent {spatial[a]} + pad {axis.lo} + {axis.hi} "
-            f"- window {_span(axis)}) / stride {axis.stride} + 1 = {_quotient(axis, spatial[a])}"
+            f"- window {span_text(axis)}) / stride {axis.stride} + 1 "
+            f"= {_quotient(axis, spatial[a])}"
         )
     return ShapeError(
         "E0202",
@@ -244,13 +260,6 @@ def _does_not_fit(window: Window, spatial: Sequence[Extent], partial: bool) -> S
         ],
         argument="stride",
     )
-
-
-def _span(axis: Axis) -> str:
-    """The window's extent; with dilation also where it comes from."""
-    if axis.dilation == 1:
-        return str(axis.span)
-    return f"{axis.span} (= {axis.dilation} * ({axis.size} - 1) + 1)"
 
 
 def _quotient(axis: Axis, n: Extent) -> str:

@@ -86,6 +86,9 @@ class _Constructor:
         name, name_span = str(node.children[1]), self.span(node.children[1])
         if node.data == "import_":
             return t.Import(name[1:-1], path_span=name_span, span=span)
+        if node.data == "table":
+            rows = self.elements(_under(node, "elements"))
+            return t.Table(name, rows, name_span=name_span, span=span)
         body, of = self.body(node), self.span(node.children[-1])
         match node.data:
             case "net":

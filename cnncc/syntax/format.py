@@ -59,7 +59,7 @@ class _Formatter:
     def item(self, item: t.Item) -> None:
         writer = self.begin(item, 0)
         match item:
-            case t.Import():
+            case t.Import() | t.Table():
                 self.put(item, writer, 0)
             case t.Net():
                 given = writer.parameters(item) if item.parameters else ""
@@ -94,7 +94,7 @@ class _Formatter:
             self.append(text, depth * STEP)
         return Writer(remarks)
 
-    def put(self, node: t.Import | t.Statement, writer: Writer, depth: int) -> None:
+    def put(self, node: t.Import | t.Table | t.Statement, writer: Writer, depth: int) -> None:
         laid = lay_out(concat(writer.statement(node), *writer.behind(node)), WIDTH, depth * STEP)
         self.append(laid.text, depth * STEP)
         self.written = max(self.written, node.span.end)

@@ -52,11 +52,14 @@ class Writer:
 
     # --- statements ---
 
-    def statement(self, node: t.Statement | t.Import) -> Doc:
+    def statement(self, node: t.Statement | t.Import | t.Table) -> Doc:
         """A statement; of a `repeat`, what stands before the bracket."""
         match node:
             case t.Import():
                 return f'import "{node.path}"'
+            case t.Table():
+                rows = self.bracketed("{", node, self.elements(node.rows), "}", " ")
+                return concat(f"table {node.name} ", rows)
             case t.Default():
                 return concat(f"default {node.name} = ", self.expr(node.value))
             case t.Input():
@@ -149,15 +152,17 @@ class Writer:
         ]
         return self.bracketed("(", node, written, ")")
 
-    def bracketed(self, opening: str, node: t.Node, written: list[Doc], closing: str) -> Doc:
+    def bracketed(
+        self, opening: str, node: t.Node, written: list[Doc], closing: str, blank: str = ""
+    ) -> Doc:
         if not written:
-            return opening + closing
-        inner = [Line(""), self.items(node, written)]
+            return opening + blank + closing
+        inner = [Line(blank), self.items(node, written)]
         if isinstance(node, t.Tuple) and len(written) == 1:
             inner.append(",")
         for text in self.remarks.last.get(id(node), ()):
             inner += [HardLine(), text]
-        return Group(concat(opening, Nest(STEP, concat(*inner)), Line(""), closing))
+        return Group(concat(opening, Nest(STEP, concat(*inner)), Line(blank), closing))
 
     def items(self, node: t.Node, written: list[Doc]) -> Doc:
         """The parts of a node with commas between them and their comments beside them."""
@@ -166,7 +171,19 @@ class Writer:
         for index, (part, doc) in enumerate(zip(parts, written, strict=True)):
             last = index == len(parts) - 1
             docs.append(concat(*self.before(part), doc, "" if last else ",", *self.behind(part)))
-        return join(Line(), docs)
+        return join(Group(Line()) if self.fills(node, parts) else Line(), docs)
+
+    def fills(self, node: t.Node, parts: Sequence[t.Node]) -> bool:
+        """Whether the parts stand beside each other in as many lines as they need: numbers of a
+        list without comments, such as a row of a kernel.
+        """
+        plain = all(
+            isinstance(p.operand if isinstance(p, t.Unary) else p, t.Int | t.Float) for p in parts
+        )
+        return isinstance(node, t.List) and plain and not any(self.commented(p) for p in parts)
+
+    def commented(self, node: t.Node) -> bool:
+        return bool(self.before(node) or self.behind(node))
 
     def pipeline(self, node: t.Pipeline) -> Doc:
         head = self.expr(node.head, 2)

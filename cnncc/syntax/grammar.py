@@ -13,6 +13,8 @@ from lark import Lark
 from lark.lexer import PatternStr
 
 IGNORED = ("COMMENT", "BLANK")
+CONTEXTUAL = frozenset({"TABLE"})
+"""Words that are keywords at the top of a file only, and ordinary names elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Grammar:
     @property
     def keywords(self) -> dict[str, str]:
         """Spelling -> kind of the reserved words."""
-        return {word: kind for kind, word in self.fixed.items() if word.isalpha()}
+        reserved = {kind: word for kind, word in self.fixed.items() if kind not in CONTEXTUAL}
+        return {word: kind for kind, word in reserved.items() if word.isalpha()}
 
 
 @cache

@@ -54,7 +54,7 @@ def check_placement(file: t.File, found: Diagnostics) -> None:
     # Where a bracket is missing, nothing is known about what belongs to which body.
     whole = all(diagnostic.code != "E0109" for diagnostic in found)
     for item in file.items:
-        if isinstance(item, t.Import):
+        if isinstance(item, t.Import | t.Table):
             continue
         if whole:
             _check_body(item, item.body, found)

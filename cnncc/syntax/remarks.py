@@ -31,6 +31,8 @@ def sequence(node: t.Node) -> tuple[t.Node, ...]:
             return node.parameters
         case t.Tuple() | t.List():
             return node.elements
+        case t.Table():
+            return node.rows
         case t.Pipeline():
             return (node.head, *node.stages)
         case t.Binary():
@@ -99,7 +101,7 @@ def _inner(node: t.Node) -> tuple[t.Node, ...]:
 
 
 _OF_PARTS = t.Binary | t.Net | t.Block
-_BRACKETED = t.Call | t.Tuple | t.List | t.TypeExpr | t.Input | t.Net | t.Block
+_BRACKETED = t.Call | t.Tuple | t.List | t.TypeExpr | t.Input | t.Net | t.Block | t.Table
 
 
 def _child_at(nodes: tuple[t.Node, ...], at: int) -> t.Node | None:

@@ -21,6 +21,8 @@ from cnncc.syntax.tree import Comment
 
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 CLOSING = frozenset(OPENING.values())
+ITEM_WORDS = frozenset({"NET", "BLOCK", "TRAIN", "TABLE"})
+"""Words that a name follows."""
 
 MISTAKEN = {
     "=>": "->",
@@ -197,20 +199,33 @@ class _Scanner:
 
     def _with_labels(self) -> list[Token]:
         """The words, where a keyword before `=` inside `( )` has become an ordinary name: there it
-        is the name of an argument, as in conv(x, 8, weights = U)."""
+        is the name of an argument, as in conv(x, 8, weights = U). At the top of a file `table` is a
+        keyword."""
         reserved = frozenset(grammar().keywords.values())
         tokens = self.tokens
-        depth = 0
+        depth = curly = 0
         for index, token in enumerate(tokens):
             if token.type == "LPAR":
                 depth += 1
             elif token.type in ("RPAR", "LBRACE", "RBRACE"):
                 depth = max(0, depth - 1) if token.type == "RPAR" else 0
+                curly = max(0, curly + {"LBRACE": 1, "RBRACE": -1}.get(token.type, 0))
+            elif token == "table" and token.type == "NAME" and self._begins_table(index, curly):
+                tokens[index] = token.update(type="TABLE")
             elif depth and token.type in reserved and index + 1 < len(tokens):
                 before, after = tokens[index - 1].type, tokens[index + 1].type
                 if after == "EQUAL" and before in ("LPAR", "COMMA"):
                     tokens[index] = token.update(type="NAME")
         return tokens
+
+    def _begins_table(self, index: int, curly: int) -> bool:
+        """Whether `table` stands where an item begins, inside no curly bracket; or before `name {`,
+        where a bracket was left open before it.
+        """
+        before = self.tokens[index - 1].type if index else ""
+        following = [t.type for t in self.tokens[index + 1 : index + 3]]
+        begins = curly == 0 and before in ("", "RBRACE", "STRING")
+        return begins or (before not in ITEM_WORDS and following == ["NAME", "LBRACE"])
 
     # --- what is not a word ---
 

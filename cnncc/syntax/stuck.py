@@ -28,7 +28,7 @@ STATEMENTS = frozenset(
         "RETURN",
     }
 )
-ITEMS = frozenset({"IMPORT", "NET", "BLOCK", "TRAIN"})
+ITEMS = frozenset({"IMPORT", "NET", "BLOCK", "TRAIN", "TABLE"})
 COMPARISONS = frozenset({"EQEQ", "NOTEQ", "LESS", "LESSEQ", "MORE", "MOREEQ"})
 OPERATORS = COMPARISONS | frozenset(
     {"PLUS", "MINUS", "STAR", "SLASH", "SLASHSLASH", "PERCENT", "AND", "OR", "ARROW"}

@@ -3,8 +3,9 @@ nothing is evaluated. Nodes are frozen dataclasses. Every node has a span that c
 so two trees are equal when they say the same thing in whatever layout; `body_span` goes from the
 opening to the closing curly bracket.
 
-    file      = import* (net | block | train)*
+    file      = import* (net | block | train | table)*
     net       = "net" name params body            block = "block" name params body
+    table     = "table" name expr*
     train     = "train" name body                 params = (name ["=" expr])*
     statement = default | input | assign | output | weights | repeat | expect | require | nofuse
               | target | return
@@ -319,7 +320,16 @@ class Train(Node):
     body_span: Span = field(default=NOWHERE, kw_only=True, compare=False, repr=False)
 
 
-Item: TypeAlias = Import | Net | Block | Train
+@dataclass(frozen=True)
+class Table(Node):
+    """`table name { [0, 1], [1, 2] }`: for each output of a layer the inputs that it reads."""
+
+    name: str
+    rows: tuple[Expr, ...]
+    name_span: Span = field(default=NOWHERE, kw_only=True, compare=False, repr=False)
+
+
+Item: TypeAlias = Import | Net | Block | Train | Table
 
 
 @dataclass(frozen=True)
@@ -349,6 +359,10 @@ class File(Node):
         return tuple(item for item in self.items if isinstance(item, Block))
 
     @property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(item for item in self.items if isinstance(item, Table))
+
+    @property
     def trains(self) -> tuple[Train, ...]:
         return tuple(item for item in self.items if isinstance(item, Train))
 
@@ -373,25 +387,3 @@ def walk(node: Node) -> Iterator[Node]:
         top = stack.pop()
         yield top
         stack.extend(reversed(list(children(top))))
-
-
-def dump(node: Node) -> str:
-    """The tree as indented text: one node a line, with its place and its plain fields."""
-    return "\n".join(_lines(node, "")) + "\n"
-
-
-def _lines(node: Node, indent: str) -> Iterator[str]:
-    values = {f.name: getattr(node, f.name) for f in fields(node) if f.compare}
-    place = f" @{node.span.line}:{node.span.column}" if node.span.known else ""
-    nested = {n: v for n, v in values.items() if isinstance(v, Node) or _holds_nodes(v)}
-    plain = "".join(f" {n}={v!r}" for n, v in values.items() if n not in nested)
-    yield f"{indent}{type(node).__name__}{place}{plain}"
-    for name, value in nested.items():
-        if value:
-            yield f"{indent}  {name}"
-        for child in value if isinstance(value, tuple) else (value,):
-            yield from _lines(child, indent + "    ")
-
-
-def _holds_nodes(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(v, Node) for v in value)

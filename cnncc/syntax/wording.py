@@ -54,7 +54,7 @@ def expectation(expected: frozenset[str]) -> str:
         phrases.append("a statement")
     if left >= ITEMS:
         left -= ITEMS | {"$END"}
-        phrases += ["`net`", "`block`", "`train`", "`import`"]
+        phrases += ["`net`", "`block`", "`train`", "`table`", "`import`"]
     fixed = grammar().fixed
     signs = [quote(word) for kind, word in fixed.items() if kind in left]
     names = [phrase for kind, phrase in _VARYING.items() if kind in left]

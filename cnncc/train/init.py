@@ -8,11 +8,13 @@ network contains: two networks with a layer `c1` of one shape start with the sam
     normal(s)   normal, mean 0, std s
     uniform(b)  uniform in [-b, b)
     constant(v), zeros, ones, and a literal, whose numbers are taken as they stand
+    gabor(...)  the same Gabor function in every input channel of an output, see `_gabor`
 
 Fans are counted as PyTorch does. A kernel [O, I, taps...] has fan_in = I * taps and fan_out =
 O * taps, where I is the number of channels of one group; a dense weight [O, I] has no taps, and in
 a vector each element is a fan of 1. The kernel of a transposed convolution is [I, O, taps...], so
-the same rule gives the fans of the convolution whose adjoint it is.
+the same rule gives the fans of the convolution whose adjoint it is. Weights of another shape (tiled
+and local layers, tables) bring their fans along.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def initial(node: Node, seed: int) -> Values:
 
 def drawn(init: Init, shape: tuple[int, ...], seed: int, name: str) -> Values:
     """Values of `shape` by an initialiser, for a seed (any whole number) and a parameter's name."""
-    fan_in, fan_out = fans(shape)
+    fan_in, fan_out = init.fans or fans(shape)
     match init.kind:
         case "he":
             return _normal(shape, math.sqrt(2 / fan_in), seed, name)
@@ -65,6 +67,8 @@ def drawn(init: Init, shape: tuple[int, ...], seed: int, name: str) -> Values:
             return np.zeros(shape, np.float32)
         case "ones":
             return np.ones(shape, np.float32)
+        case "gabor":
+            return _gabor(shape, *init.args)
         case "literal":
             return np.array(init.literal, np.float32).reshape(shape)
     raise ValueError(f"there is no initialiser {init.kind!r}")
@@ -76,6 +80,36 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
         return 1, 1
     taps = math.prod(shape[2:])
     return shape[1] * taps, shape[0] * taps
+
+
+def _gabor(
+    shape: tuple[int, ...],
+    alpha: float,
+    beta_x: float,
+    beta_y: float,
+    f: float,
+    phi: float,
+    x0: float,
+    y0: float,
+    tau: float | None = None,
+) -> Values:
+    """alpha exp(-beta_x x'^2 - beta_y y'^2) cos(f x' + phi) over the last two axes, where (x', y')
+    is the distance from (x0, y0) turned by tau; (0, 0) is the centre of the kernel and x runs to
+    the right. Without a direction tau output k of K has tau = pi k / K.
+
+    Source: Goodfellow, Bengio, Courville, Deep Learning (2016), equations 9.16 to 9.18.
+    """
+    outputs = shape[0]
+    spread = np.pi * np.arange(outputs) / outputs
+    angles = (spread if tau is None else np.full(outputs, tau))[:, None, None]
+    y, x = (np.arange(n) - (n - 1) / 2 for n in shape[-2:])
+    right, down = x[None, None, :] - x0, y[None, :, None] - y0
+    along = right * np.cos(angles) + down * np.sin(angles)
+    across = -right * np.sin(angles) + down * np.cos(angles)
+    envelope = np.exp(-beta_x * along**2 - beta_y * across**2)
+    values = alpha * envelope * np.cos(f * along + phi)
+    between = values.reshape(outputs, *[1] * (len(shape) - 3), *shape[-2:])
+    return np.broadcast_to(between, shape).astype(np.float32)
 
 
 def _normal(shape: tuple[int, ...], std: float, seed: int, name: str) -> Values:

@@ -29,9 +29,10 @@ class Classification:
 
 
 def classifications(graph: Graph) -> tuple[Classification, ...]:
-    """Every target that the loss compares with scores, once: by its first cross-entropy."""
+    """Every target that the loss compares with scores, once: by its first cross-entropy
+    or likelihood."""
     found: dict[str, Classification] = {}
-    for node in graph.of("cross_entropy"):
+    for node in (*graph.of("cross_entropy"), *graph.of("nll")):
         scores, label = node.inputs
         if isinstance(graph[label].op, Input):
             found.setdefault(label, Classification(label, scores))

@@ -108,7 +108,7 @@ def test_one_mistake_gets_one_message(statement):
 
 FILES = {
     "nett n { }": "E0118 1:1 unknown word `nett` at the top of a file",
-    "hello": "E0104 1:1 expected `net`, `block`, `train` or `import`, but got `hello`",
+    "hello": "E0104 1:1 expected `net`, `block`, `train`, `table` or `import`, but got `hello`",
     "}": "E0109 1:1 `}` closes nothing: no bracket of its kind is open here",
     "net n {": "E0109 1:8 `{` is never closed: expected `}`, but the file ends",
     "net n { y = x\nnet m { }": "E0109 2:1 `{` is never closed: expected `}`, "

@@ -319,3 +319,21 @@ def test_reserved_words_name_arguments_but_no_values(word):
     assert expression(f"f({word} = 1)") == t.Call("f", (t.Argument(word, t.Int(1)),))
     with pytest.raises(SpecError):
         expression(f"f({word})")
+
+
+def test_tables():
+    text = "table t { [0, 1], 2 }\ntable empty { }\nnet table { y = f(connect = table(t)) }"
+    one, empty = parse(text).tables
+    assert one == t.Table("t", (t.List((t.Int(0), t.Int(1))), t.Int(2)))
+    assert empty == t.Table("empty", ())
+    assert one.name_span.text == "t"
+    call = t.Call("table", (t.Argument(None, t.Name("t")),))
+    (net,) = parse(text).nets
+    assert net.name == "table"
+    assert net.body[0] == t.Assign("y", t.Call("f", (t.Argument("connect", call),)))
+
+
+def test_table_is_an_ordinary_name_inside_brackets():
+    assert expression("table + 1") == t.Binary("+", t.Name("table"), t.Int(1))
+    with pytest.raises(SpecError, match="expected a name"):
+        parse("table { [0] }")

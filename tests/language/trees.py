@@ -108,5 +108,6 @@ items = st.one_of(
     ),
     st.builds(_block, identifiers, parameter_lists(), block_bodies, expressions),
     st.builds(t.Train, identifiers, st.lists(train_statements, max_size=4).map(tuple)),
+    st.builds(t.Table, identifiers, st.lists(expressions, max_size=4).map(tuple)),
 )
 files = st.lists(items, max_size=4).map(lambda parts: t.File(tuple(parts)))

@@ -206,7 +206,8 @@ CASES: list[tuple[str, tuple[Extent, ...], dict[str, Any], str]] = [
     ),
     (
         "conv", (4, 8, 8), {"out": 6, "size": size(3, 3), "connect": Word("groups", (0,))},
-        """E0304 at connect: `connect` must be all, groups(g) or depthwise, but got groups(0)
+        """E0304 at connect: `connect` must be all, groups(g), depthwise or table(T), """
+        """but got groups(0)
   ? connect = groups(2)""",
     ),
     (

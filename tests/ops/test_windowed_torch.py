@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cnncc.graph.layer import Pad, Word
+from cnncc.ops.adaptive_max import AdaptiveMax, AdaptiveMaxAt
 from cnncc.ops.base import Array
 from cnncc.ops.pool_average import AvgPool
 from cnncc.ops.pool_max import MaxPool, MaxPoolArgmax
@@ -102,6 +103,23 @@ def twins() -> list[Twin]:
         size=square(3, 2), stride=(2, 1))  # fmt: skip
     add("adaptiveavgpool", image, lambda x: F.adaptive_avg_pool2d(x, (4, 5)), out=(4, 5))
     add("adaptiveavgpool", image, lambda x: F.adaptive_avg_pool2d(x, (9, 2)), out=(9, 2))
+    # torch's norm of odd p drops the sign of x^p, so an even one
+    add("lppool", image, lambda x: F.lp_pool2d(x, 4, 2, 2), size=square(2, 2), p=4.0, fit="floor")
+    add("adaptivemaxpool", image, lambda x: F.adaptive_max_pool2d(x, (4, 5)), out=(4, 5))
+    add("adaptivemaxpool", image, lambda x: F.adaptive_max_pool2d(x, (9, 2)), out=(9, 2))
+    add("adaptivemaxpool", volume, lambda x: F.adaptive_max_pool3d(x, (3, 5, 2)), out=(3, 5, 2))
+    add("maxout", (6, 7, 5), lambda x: x.unflatten(1, (2, 3)).amax(dim=2), channels=3)
+    add("channelpool", (6, 7), lambda x: x.unflatten(1, (3, 2)).mean(dim=2), channels=2, kind="avg")
+    add("channelpool", (6,), lambda x: x.unflatten(1, (2, 3)).norm(dim=2), channels=3, kind="l2")
+    blur = torch.outer(*[torch.tensor([1.0, 2, 1], dtype=torch.float64)] * 2) / 16
+    add(
+        "wavgpool", image,
+        lambda x: F.conv2d(
+            F.pad(x, (1,) * 4, "reflect"), blur.expand(3, 1, 3, 3), stride=2, groups=3
+        ),
+        **three, kernel=Word("binomial"), stride=(2,), pad=Pad(1, "reflect"),
+    )  # fmt: skip
+    add("log_softmax", image, lambda x: F.log_softmax(x, 1))
     for shape, mode in ((signal, "linear"), (image, "bilinear"), (volume, "trilinear")):
         rank = len(shape) - 1
         add("upsample", shape, lambda x: F.interpolate(x, scale_factor=3), factor=(3,))
@@ -160,3 +178,21 @@ def test_special_values_pool_as_in_pytorch(special: float) -> None:
     average = torch.nn.functional.avg_pool2d(torch.tensor(x), 2)
     actual = run(AvgPool((Axis(2, 2), Axis(2, 2))), types, [x])
     np.testing.assert_array_equal(actual, average.numpy())
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_special_values_pool_adaptively_as_in_pytorch(special: float) -> None:
+    x = np.random.default_rng(1).integers(-3, 4, (2, 3, 7, 8)).astype(np.float32)
+    x[0, 1, 3, 2:4] = special
+    x[1, 0] = special
+    expected, place = torch.nn.functional.adaptive_max_pool2d(
+        torch.tensor(x), (3, 5), return_indices=True
+    )
+    types = (f32(3, 7, 8),)
+    np.testing.assert_array_equal(run(AdaptiveMax((3, 5)), types, [x]), expected.numpy())
+    at = run(AdaptiveMaxAt((3, 5)), types, [x])
+    # a bin holds at most 4 x 3 positions, 7 / 3 and 8 / 5 rounded up and one more
+    rows = np.arange(3)[:, None] * 7 // 3 + at // 3
+    columns = np.arange(5)[None, :] * 8 // 5 + at % 3
+    known = expected.numpy() != -np.inf
+    np.testing.assert_array_equal((rows * 8 + columns)[known], place.numpy()[known])
