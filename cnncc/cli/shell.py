@@ -22,6 +22,7 @@ from cnncc.cli import (
     tracing,
     upkeep,
     using,
+    verifying,
     viewing,
 )
 from cnncc.cli.failures import guarded
@@ -58,6 +59,7 @@ GROUPS = (
     learning,
     viewing,
     benching,
+    verifying,
     upkeep,
 )
 """The modules that add verbs, in the order in which `cnncc --help` lists them."""

@@ -1,6 +1,6 @@
 """Regenerates the pages of the gallery from the networks that stand on them.
 
-    python docs/gallery/generate.py               numbers, outputs, pictures and timings of all pages
+    python docs/gallery/generate.py               numbers, outputs, pictures, timings of all pages
     python docs/gallery/generate.py padding       of one page
     python docs/gallery/generate.py --numbers     numbers and outputs only
     python docs/gallery/generate.py --check       exit with 1 when these are not what they would be
