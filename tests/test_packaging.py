@@ -170,6 +170,8 @@ def test_the_wheel_holds_all_code_and_data_and_nothing_else(wheel):
         names = set(archive.namelist())
     expected = {"cnncc/py.typed", "cnncc/train/data/digits.npz", "cnncc/train/data/digits.md"}
     expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "cnncc").rglob("*.py")}
+    page = (ROOT / "cnncc" / "model" / "view").iterdir()
+    expected |= {str(p.relative_to(ROOT)) for p in page if p.suffix in (".css", ".html", ".js")}
     for mapped in ("grammar", "specs"):
         files = (*(ROOT / mapped).glob("*.py"), *(ROOT / mapped).glob("*.lark"))
         files += tuple((ROOT / mapped).glob("*.cnn"))

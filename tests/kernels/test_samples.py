@@ -26,7 +26,21 @@ from tests.kernels.joined import Twice, both_targets, joined, joined_arrays, ope
 from tests.kernels.primitives import same_bits
 from tests.ops.evaluate import floats, integers
 
-SAMPLES = list(all_samples())
+SHARE = (
+    7  # samples of one operator whose float32 kernels are compiled in every run; MOST in float64
+)
+MOST = 3
+
+
+def thinned(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many of them, the first and the last included."""
+    if len(samples) <= most:
+        return list(samples)
+    return [samples[round(k * (len(samples) - 1) / (most - 1))] for k in range(most)]
+
+
+EVERY = list(all_samples())
+SAMPLES = [s for name in OPERATORS for s in thinned([s for s in EVERY if s.op.name == name], SHARE)]
 BATCHES = sorted({s.batch for s in SAMPLES})
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, 3e38, -3e38]
 STEP, SLOPE_ERROR = 1e-6, 1e-5  # finite differences in float64
@@ -93,6 +107,22 @@ def test_kernels_equal_the_oracle_on_integers(batch: int) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", BATCHES)
+def test_kernels_of_every_sample(batch: int) -> None:
+    samples = of_batch(EVERY, batch)
+    whole = both_targets(joined([(s.op, s.types) for s in samples]))
+    for make in (floats, wild, integers):
+        cpu, interp = whole.run(data(samples, make))
+        assert differing(samples, cpu, interp) == []
+    exact = [(i, s) for i, s in enumerate(samples) if s.exact]
+    assert [
+        label(s)
+        for i, s in exact
+        if not np.array_equal(cpu[f"y{i}"], s.op.oracle(s.types, integers(s)))
+    ] == []
+
+
 @pytest.mark.parametrize("lanes", [8, 4, 1])
 def test_narrower_vectors_give_the_same_bits(lanes: int) -> None:
     narrow = both_targets(joined([(s.op, s.types) for s in LAST]), lanes=lanes)
@@ -123,18 +153,9 @@ def is_differentiable(s: Sample) -> bool:
     return s.op.infer(s.types).dtype.is_float and type(s.op).gradient is not Op.gradient
 
 
-# Windows have up to 16 samples each, and their float32 kernels are all tested above.
-MOST = 6
 BY_OPERATOR = [
-    [s for s in SAMPLES if s.op.name == name and is_differentiable(s)] for name in OPERATORS
+    [s for s in EVERY if s.op.name == name and is_differentiable(s)] for name in OPERATORS
 ]
-
-
-def thinned(samples: Sequence[Sample]) -> list[Sample]:
-    """At most MOST of them, the first and the last included."""
-    if len(samples) <= MOST:
-        return list(samples)
-    return [samples[round(k * (len(samples) - 1) / (MOST - 1))] for k in range(MOST)]
 
 
 class Slopes:
@@ -176,7 +197,7 @@ class Slopes:
 
 @cache
 def slopes(batch: int) -> Slopes:
-    return Slopes(of_batch([s for own in BY_OPERATOR for s in thinned(own)], batch))
+    return Slopes(of_batch([s for own in BY_OPERATOR for s in thinned(own, MOST)], batch))
 
 
 @pytest.mark.parametrize("batch", BATCHES)

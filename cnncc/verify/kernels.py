@@ -1,0 +1,164 @@
+"""Every kernel by itself: fused = unfused = interpreted on floats and on whole numbers, equal to
+the operators' NumPy oracles, and each access in bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cnncc.errors import CompilerBug
+from cnncc.graph.ir import Graph
+from cnncc.graph.sources import Constant, Source
+from cnncc.loops.verify import bounds, verify
+from cnncc.ops.base import Array, Op
+from cnncc.passes.fuse import fuse
+from cnncc.passes.linear import constant_array
+from cnncc.passes.lower import Kernel
+from cnncc.tensor import evaluate
+from cnncc.verify.certificate import Check, Verdict
+from cnncc.verify.isolate import Piece, together
+from cnncc.verify.running import (
+    Arrays,
+    Target,
+    close,
+    drawn,
+    dyadic,
+    interpreted,
+    same_bits,
+    same_numbers,
+)
+
+ROUNDING = 1e-5
+"""Relative L2 error that a kernel with quotients, roots or exponentials may have."""
+
+Data = Mapping[str, Array]
+
+
+def kernel_verdicts(
+    found: Sequence[Piece],
+    actual: Arrays,
+    *,
+    batch: int,
+    seed: int,
+    machine: bool,
+    threads: int | None,
+) -> list[Verdict]:
+    """One verdict per kernel. `actual` holds the network's own tensors in a run."""
+    if not found:
+        return []
+    graph, fused = together(found, "kernels")
+    alone = fuse(graph, enabled=False)
+    first = Target(fused, batch, machine=machine, threads=threads)
+    second = Target(alone, batch, machine=machine, threads=threads)
+    rng = np.random.default_rng(seed)
+    own = {new: actual[old] for p in found for new, old in p.sources.items()}
+    sets = {
+        "floats": _filled(graph, own, batch, rng, whole=False),
+        "integers": _filled(graph, own, batch, rng, whole=True),
+        "data": own,
+    }
+    runs = {}
+    for name, given in sets.items():
+        runs[name] = first.run(given), second.run(given), interpreted(alone, given, batch)
+    verdicts = []
+    for piece in found:
+        wanted = [n for _, n in piece.graph.outputs]
+        checks = []
+        for name, (fast, slow, definition) in runs.items():
+            checks.append(same_bits(f"fused = interp, {name}", fast, definition, wanted))
+            checks.append(same_bits(f"unfused = interp, {name}", slow, definition, wanted))
+        checks.append(_oracle(piece, sets, {k: r[0] for k, r in runs.items()}, batch))
+        checks.append(bounds_check(piece.kernel, batch))
+        verdicts.append(Verdict("kernel", piece.label, tuple(checks), piece.places))
+    return verdicts
+
+
+def _filled(
+    graph: Graph, actual: Data, batch: int, rng: np.random.Generator, *, whole: bool
+) -> dict[str, Array]:
+    """Numbers for every float source; class numbers, indices and keys as the network has them."""
+    given = dict(actual)
+    for node in graph.nodes:
+        if not isinstance(node.op, Source) or isinstance(node.op, Constant):
+            continue
+        if node.type.dtype.is_float:
+            given[node.name] = drawn(node.type, batch, rng, whole=whole)
+    return given
+
+
+def _oracle(
+    piece: Piece, sets: Mapping[str, Data], runs: Mapping[str, Arrays], batch: int
+) -> Check:
+    """On whole numbers the definition's results to the number, where all of them are short binary
+    numbers; else on the network's own data within rounding.
+    """
+    wanted = [n for _, n in piece.graph.outputs]
+    exact = oracle(piece.graph, sets["integers"], batch)
+    ops = [n.op for n in piece.graph.nodes if isinstance(n.op, Op)]
+    names = [n.name for n in piece.graph.nodes if isinstance(n.op, Op)]
+    inexact = [op.name for op in ops if not always_exact(op)]
+    if dyadic(*(exact[n] for n in names)):
+        found = [
+            same_numbers("oracle, integers", np.asarray(runs["integers"][n], np.float64),
+                         np.asarray(exact[n], np.float64), n)
+            for n in wanted
+        ]  # fmt: skip
+        if not inexact or not any(c.failed for c in found):
+            return _merged(found)
+    defined = oracle(piece.graph, sets["data"], batch)
+    found = [
+        close("oracle, floats", np.asarray(runs["data"][n]), np.asarray(defined[n]), n, ROUNDING)
+        for n in wanted
+    ]
+    return _merged(found)
+
+
+def _merged(found: Sequence[Check]) -> Check:
+    """The first failing check, or one for all."""
+    failing = next((c for c in found if c.outcome == "differs"), None)
+    if failing is not None:
+        return failing
+    note = "; ".join(c.note for c in found if c.note)
+    return Check(found[0].name, found[0].outcome, sum(c.elements for c in found), note)
+
+
+def always_exact(op: Op) -> bool:
+    """Whether no sample of the operator's kind needs rounding on whole numbers."""
+    return all(sample.exact for sample in type(op).samples())
+
+
+def oracle(graph: Graph, given: Data, batch: int) -> dict[str, Array]:
+    """All tensors of a graph by the operators' NumPy definitions, floats in float64."""
+    found: dict[str, Array] = {}
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            if isinstance(node.op, Constant):
+                found[node.name] = constant_array(node, batch)
+            elif isinstance(node.op, Source):
+                x = given[node.name]
+                found[node.name] = x.astype(np.float64) if x.dtype.kind == "f" else x
+            else:
+                assert isinstance(node.op, Op)
+                operands = [found[i] for i in node.inputs]
+                found[node.name] = node.op.oracle(graph.types(node), operands)
+    return found
+
+
+def bounds_check(kernel: Kernel, batch: int) -> Check:
+    """Every access of the nest is proved to stay inside its buffer."""
+    nest = kernel.nest
+    sizes = {name: evaluate(e, {"*": batch}) for name, e in nest.sizes.items()}
+    try:
+        verify(nest)
+        verify(nest, sizes)
+    except CompilerBug as error:
+        return Check("bounds", "differs", 0, str(error))
+    proofs = bounds(nest, sizes)
+    failing = [p for p in proofs if not p.holds]
+    if failing:
+        return Check("bounds", "differs", len(proofs), str(failing[0]))
+    assumed = sum(any(p.assumed) for p in proofs)
+    note = f"{assumed} through checked indices in the data" if assumed else ""
+    return Check("bounds", "equal", len(proofs), note)
