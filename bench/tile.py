@@ -21,52 +21,34 @@ from cnncc.targets.cpu.machine import detect
 from cnncc.targets.load import load_module
 
 PIXELS, CHANNELS = 3136, 64
-TILES = ((8, 3), (6, 4), (14, 2), (28, 1), (12, 2))
+TILES = ((8, 3), (6, 4), (14, 2), (12, 2))  # of two or more vectors
 
 
-def kernel_text(
-    rows: int, vectors: int, lanes: int, element: str = "f32", rolled: bool = True
-) -> str:
+KERNEL = """\
+from cnncc.targets.cpu.compiled import compiled
+from cnncc.targets.cpu.vector import *
+
+TILE, VECTORS = shape({rows}, {vectors}, {lanes}), shape(1, {vectors}, {lanes})
+NUMBERS = shape({rows}, 1, 1)
+
+
+@compiled("void(f32*, f32*, f32*, f32*, i64, i64, i64)")
+def conv1x1(x, w, b, y, channels, outputs, pixels):
+    for m in range(0, pixels, {rows}):
+        for k in range(0, outputs, {block}):
+            acc = load_tile(TILE, b, k, 0, {lanes})
+            for c in range(channels):
+                w_v = load_tile(VECTORS, w, k * channels + c * {block}, 0, {lanes})
+                acc = fma(load_tile(NUMBERS, x, m * channels + c, channels, 0), w_v, acc)
+                keep_rolled()
+            store_tile(y, m * outputs + k, outputs, {lanes}, relu(acc))
+"""
+
+
+def kernel_text(rows: int, vectors: int, lanes: int) -> str:
     """`rows` pixels by `vectors` * `lanes` output channels in registers; weights packed [k
     block][c][k in block]."""
-    tiles = [(r, v) for r in range(rows) for v in range(vectors)]
-    block = lanes * vectors
-    pointer = f"{element}*"
-    return "\n".join(
-        [
-            "from cnncc.targets.cpu.compiled import compiled",
-            "from cnncc.targets.cpu.vector import *",
-            "",
-            "",
-            f'@compiled("void({pointer}, {pointer}, {pointer}, {pointer}, i64, i64, i64)")',
-            "def conv1x1(x, w, b, y, channels, outputs, pixels):",
-            f"    for m in range(0, pixels, {rows}):",
-            f"        for k in range(0, outputs, {block}):",
-            *(f"            acc_{r}_{v} = load{lanes}(b, k + {lanes * v})" for r, v in tiles),
-            "            for c in range(channels):",
-            *(["                keep_rolled()"] if rolled else []),
-            *(
-                f"                w_{v} = load{lanes}(w, k * channels + c * {block} + {lanes * v})"
-                for v in range(vectors)
-            ),
-            *(
-                line
-                for r in range(rows)
-                for line in [
-                    f"                x_{r} = load1(x, (m + {r}) * channels + c)",
-                    *(
-                        f"                acc_{r}_{v} = fma(x_{r}, w_{v}, acc_{r}_{v})"
-                        for v in range(vectors)
-                    ),
-                ]
-            ),
-            *(
-                f"            store(y, (m + {r}) * outputs + k + {lanes * v}, relu(acc_{r}_{v}))"
-                for r, v in tiles
-            ),
-            "",
-        ]
-    )
+    return KERNEL.format(rows=rows, vectors=vectors, lanes=lanes, block=lanes * vectors)
 
 
 def measure(rows: int, vectors: int, lanes: int) -> dict[str, object]:

@@ -51,6 +51,13 @@ def connections(
                     f"a table needs fixed numbers of channels, but they are {ins} and {outs}",
                 )
             return of_table(rows, ins, outs)
+        case Word("table", (Word(name, (), ()),), ()):
+            b.error(
+                "E0304",
+                f"there is no table `{name}`",
+                argument="connect",
+                fixes=[f"declare it beside the nets: table {name} {{ [0, 1], [1, 2] }}"],
+            )
         case _:
             b.error(
                 "E0304",

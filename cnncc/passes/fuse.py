@@ -179,7 +179,7 @@ class _Fusion:
             return Verdict(producer.name, consumer.name, False, rule, reason)
 
         if not isinstance(producer.op, Op):
-            kind = "a parameter" if producer.op.name == "parameter" else f"an {producer.op.name}"
+            kind = "an input" if producer.op.name == "input" else f"a {producer.op.name}"
             return apart("source", f"{producer.name} is {kind}: there is nothing to compute")
         if not self.enabled:
             return apart("off", "fusion is switched off: one kernel per node")
