@@ -37,6 +37,7 @@ from cnncc.loops.ir import (
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices
 
+PHASE = "_phase"  # how the name of a phase's loop ends
 LARGEST = 16  # more phases than that have too few iterations each
 
 
@@ -64,7 +65,7 @@ def split_phases(nest: Nest, keep: Collection[str]) -> Split:
         if factor is None:
             extents[var] = extent
             continue
-        phase = f"{var}_phase"
+        phase = f"{var}{PHASE}"
         whole = mul(Var(var), factor) + Var(phase)
         body = Rewrite(index=_simpler).on_body(substitute(body, {var: whole}))
         body = _reduced(body, Var(phase), factor)

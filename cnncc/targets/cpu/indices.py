@@ -101,7 +101,7 @@ class IndexPrinter:
                 vector = mul(step, apart) if vector is None else vector + mul(step, apart)
             times, rest = split_lane(i)
             if times:
-                lane = mul(times, apart)
+                lane = mul(times, apart) if lane is None else lane + mul(times, apart)
             if fastest:
                 block, rest = split_block(rest)
                 total = add(
@@ -119,6 +119,8 @@ class IndexPrinter:
             case Int(n):
                 return str(n)
             case Var(name):
+                if i == LANE:
+                    raise NotInLanes("lanes differ where a number is needed")
                 if i in (POSITION, VECTOR):
                     raise NotInTile(f"{name}s differ where a number is needed")
                 return name

@@ -16,13 +16,13 @@ from typing import assert_never
 from cnncc.errors import CompilerBug
 from cnncc.loops.ir import (
     Accumulate,
-    Add,
     AsFloat,
     Assign,
     Barrier,
     Body,
     Choose,
     Div,
+    Fetch,
     For,
     Guard,
     Index,
@@ -118,8 +118,9 @@ class Printer(IndexPrinter):
         changed = [n for n in assigned(body) if n not in defined(body)]
         left = [n for n in defined(body) if n in refs(after) and self._spreads[n].positions]
         rows = {n: f"{n}_row" for n in dict.fromkeys([*taken, *changed, *left])}
-        if any(not self._spreads[n].lanes for n in (*changed, *left)):
-            raise NotInTile("a number per position that changes")
+        whole = [self._spreads[n] for n in (*changed, *left)]
+        if not all(spread.lanes and spread.positions for spread in whole):
+            raise NotInTile("a number per position that changes, or a sum that all share")
         for n in rows:
             if n in left:
                 memory = self.call("blank", self._shape(self._spreads[n]), self._literal(0.0))
@@ -186,7 +187,8 @@ class Printer(IndexPrinter):
         for i in indices(loop.body):
             parts = set(subindices(i))
             known = i in found or any(i in set(subindices(k)) for k in found)
-            if isinstance(i, (Div, Mod)) and not moving & parts and not known:
+            safe = not any(isinstance(part, Fetch) for part in parts)  # a guard may protect it
+            if isinstance(i, (Div, Mod)) and not moving & parts and not known and safe:
                 found[i] = f"fixed{self.fixed}"
                 self.fixed += 1
         return found
@@ -253,6 +255,8 @@ class Printer(IndexPrinter):
         text = self.value(v)
         if self._spread(v) == wanted:
             return text
+        if wanted.tiled and not wanted.lanes:
+            raise NotInTile("a number per position that is the same for all")
         if wanted.tiled:
             return self.call("splat_tile", self._shape(wanted), text)
         return self.call(f"splat{self.lanes}", text)
@@ -346,9 +350,7 @@ class Printer(IndexPrinter):
         if buffer not in self.padded:
             return False
         block, rest = split_block(split_lane(index[self.innermost[buffer]])[1])
-        return block is not None and all(
-            isinstance(i, (Int, Add)) or i == Var("k1") for i in subindices(rest)
-        )
+        return block is not None and rest in (Int(0), Var("k1"))
 
     def copy(self) -> Printer:
         """A printer that knows as much, for an attempt that may fail."""

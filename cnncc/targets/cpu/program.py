@@ -217,15 +217,17 @@ class _Compiler:
         return entry_text(f"{self.graph.name}, phase {phase}.", self._slots(), calls)
 
     def _whole(self, steps: Sequence[Step]) -> str:
-        """One entry of all phases, of which the last is guarded."""
+        """One entry of all phases, of which the last is guarded if it is not the one that computes
+        the guard.
+        """
         calls = self._calls(steps)
-        last = max(phase for phase, _ in calls)
-        guarded = Guarded(
-            list(self.tensors).index(f"out:{self.guard}"), [c for p, c in calls if p == last]
-        )
+        own = self.phases.get(dict(self.graph.outputs)[self.guard], 0)
+        last = max(own + 1, *(phase for phase, _ in calls))
+        later = [call for phase, call in calls if phase == last]
+        guard = list(self.tensors).index(f"out:{self.guard}")
         before = [call for phase, call in calls if phase < last]
-        title = f"{self.graph.name}, a whole step; the last phase only if {self.guard} is finite."
-        return entry_text(title, self._slots(), before, guarded)
+        title = f"{self.graph.name}, a whole step; updates only if {self.guard} is finite."
+        return entry_text(title, self._slots(), before, Guarded(guard, later) if later else None)
 
     def _slots(self) -> list[Slot]:
         return [Slot(t.name, t.type, t.space) for t in self.tensors.values()]

@@ -28,6 +28,7 @@ from cnncc.loops.ir import (
     statements,
     subindices,
 )
+from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, values
 from cnncc.tensor import Extent
@@ -56,7 +57,7 @@ class Schedule:
         return self.lanes * self.vectors
 
 
-def block_lanes(extent: Extent, lanes: int) -> int:
+def block_lanes(extent: Extent | None, lanes: int) -> int:
     """Lanes per block for an axis in the lanes; all tensors that share the axis must agree, so it
     depends on nothing else.
     """
@@ -132,12 +133,12 @@ def _divisors(nest: Nest, vector: str) -> list[int]:
     """The sizes by which the lane variable is divided: channels per group."""
     found = [i.b for i in indices(nest.body) if isinstance(i, (Div, Mod)) and i.a == Var(vector)]
     values = [_value(b, nest) for b in found]
-    return [v if isinstance(v, int) else 1 for v in values]
+    return [v if isinstance(v, int) else 1 for v in values]  # 1: nothing is known
 
 
-def _value(extent: Index, nest: Nest) -> Extent:
-    value = extent_of(extent, nest.sizes)
-    return 0 if value is None else value
+def _value(extent: Index, nest: Nest) -> Extent | None:
+    """None where an index has no value before the kernel runs."""
+    return extent_of(extent, nest.sizes)
 
 
 def _outputs(nest: Nest) -> list[Store]:
@@ -188,7 +189,9 @@ def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: 
     fit = [
         o
         for o in others
-        if any(not _uses(v, o) for v in shared) and any(_uses(v, o) for v in values(body))
+        if not o.endswith(PHASE)
+        and any(not _uses(v, o) for v in shared)
+        and any(_uses(v, o) for v in values(body))
     ]
     if not fit:
         return ""
@@ -207,7 +210,7 @@ def _uses(v: object, var: str) -> bool:
     return any(Var(var) in set(subindices(i)) for i in v.index)
 
 
-def _width(extent: Extent, vectors: int) -> int:
+def _width(extent: Extent | None, vectors: int) -> int:
     """The measured width that leaves the least to the remainder, the largest first."""
     allowed = [w for w in WIDTHS if w * vectors <= ACCUMULATORS]
     if not isinstance(extent, int):
