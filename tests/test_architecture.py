@@ -22,10 +22,6 @@ PACKAGE = ROOT / "cnncc"
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES = 400
-LONGER = {
-    "loops/ir.py": "one language: its grammar, its meaning and its nodes are read together",
-}
-"""Modules over the limit, each with the reason why it is still one idea."""
 VAGUE = re.compile(r"(^|_)(utils?|helpers?|managers?|handlers?|misc|common)(_|$)")
 
 
@@ -108,9 +104,7 @@ def test_numba_is_imported_only_under_targets(path):
 @BY_PATH
 def test_modules_are_small_well_named_and_introduced(path):
     text = path.read_text(encoding="utf-8")
-    too_long = text.count("\n") > MOST_LINES
-    assert not too_long or name_of(path) in LONGER, "a file over 400 lines is usually two ideas"
-    assert too_long or name_of(path) not in LONGER, "short enough by now: take it out of LONGER"
+    assert text.count("\n") <= MOST_LINES, "a file over 400 lines is usually two ideas"
     for part in path.relative_to(PACKAGE).with_suffix("").parts:
         assert not VAGUE.search(part), f"{part} says nothing about what is inside"
     if text.strip():

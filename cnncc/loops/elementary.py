@@ -43,9 +43,8 @@ from cnncc.loops.ir import (
     Store,
     Value,
     prim,
-    subvalues,
 )
-from cnncc.loops.walk import Names, names_of, values
+from cnncc.loops.walk import Names, names_of, subvalues, values
 from cnncc.tensor import DType
 
 __all__ = ["expand"]

@@ -42,11 +42,10 @@ from cnncc.loops.ir import (
     Value,
     Var,
     all_of,
-    subindices,
     test,
 )
 from cnncc.loops.producer import CannotInline, Producer
-from cnncc.loops.walk import Names, indices, names_of
+from cnncc.loops.walk import Names, indices, names_of, subindices
 from cnncc.tensor import Extent
 
 __all__ = ["CannotInline", "inline", "merged_names"]

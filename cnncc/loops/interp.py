@@ -32,10 +32,10 @@ from cnncc.loops.ir import (
     Statement,
     Store,
     Var,
-    subindices,
 )
 from cnncc.loops.lanes import Array, Axis, Float, Lanes, Mask, any_on, bug, largest
 from cnncc.loops.text import print_statement
+from cnncc.loops.walk import subindices
 from cnncc.tensor import DType
 
 LANES_AT_ONCE = 1 << 16  # larger index spaces are run in pieces, which stay in the cache

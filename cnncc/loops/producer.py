@@ -24,15 +24,14 @@ from cnncc.loops.ir import (
     Let,
     Load,
     Nest,
-    Rewrite,
     Size,
     Statement,
     Store,
     Value,
     Var,
-    statements,
 )
-from cnncc.loops.walk import Names, indices, values
+from cnncc.loops.rewrite import Rewrite
+from cnncc.loops.walk import Names, indices, statements, values
 from cnncc.tensor import Extent
 
 __all__ = ["CannotInline", "Producer"]

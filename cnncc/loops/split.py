@@ -24,18 +24,16 @@ from cnncc.loops.ir import (
     Mod,
     Mul,
     Nest,
-    Rewrite,
     Var,
     add,
     floordiv,
     mod,
     mul,
-    subindices,
-    substitute,
     test,
 )
+from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import parallel_loops
-from cnncc.loops.walk import indices
+from cnncc.loops.walk import indices, subindices
 
 PHASE = "_phase"  # how the name of a phase's loop ends
 LARGEST = 16  # more phases than that have too few iterations each

@@ -24,13 +24,12 @@ from cnncc.loops.ir import (
     Load,
     Nest,
     Ref,
-    Rewrite,
     Statement,
     Store,
     Value,
-    statements,
 )
-from cnncc.loops.walk import Names, indices, names_of, values
+from cnncc.loops.rewrite import Rewrite
+from cnncc.loops.walk import Names, indices, names_of, statements, values
 
 
 def parallel_loops(nest: Nest) -> tuple[dict[str, Index], Body]:

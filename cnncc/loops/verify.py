@@ -45,10 +45,10 @@ from cnncc.loops.ir import (
     Uniform,
     Value,
     Var,
-    subindices,
 )
 from cnncc.loops.ranges import Range, Scope, at_least, nonnegative
 from cnncc.loops.text import print_access, print_statement
+from cnncc.loops.walk import subindices
 from cnncc.tensor import Extent, symbols
 
 __all__ = ["Proof", "bounds", "verify"]

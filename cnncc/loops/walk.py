@@ -10,29 +10,104 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import count
+from typing import assert_never
 
 from cnncc.loops.ir import (
     Accumulate,
+    Add,
     AsFloat,
     Assign,
     Body,
+    Both,
     Choose,
+    Condition,
+    Div,
+    Fetch,
     For,
     Guard,
     Index,
+    Int,
+    Least,
     Let,
+    Lit,
     Load,
+    Mod,
+    Mul,
     Nest,
+    Prim,
+    Ref,
+    Size,
+    Statement,
     Store,
+    Test,
     Uniform,
     Value,
-    condition_indices,
-    statements,
-    subindices,
-    subvalues,
+    Var,
 )
 
-__all__ = ["Names", "indices", "names_of", "value_indices", "values"]
+__all__ = [
+    "Names",
+    "condition_indices",
+    "indices",
+    "names_of",
+    "statements",
+    "subindices",
+    "subvalues",
+    "value_indices",
+    "values",
+]
+
+
+def subindices(i: Index) -> Iterator[Index]:
+    """The index and all its parts."""
+    yield i
+    match i:
+        case Add(a, b) | Mul(a, b) | Div(a, b) | Mod(a, b) | Least(a, b):
+            yield from subindices(a)
+            yield from subindices(b)
+        case Fetch(_, index):
+            for part in index:
+                yield from subindices(part)
+        case Int() | Var() | Size():
+            return
+        case _:
+            assert_never(i)
+
+
+def condition_indices(c: Condition) -> Iterator[Index]:
+    match c:
+        case Test(_, a, b):
+            yield a
+            yield b
+        case Both(a, b):
+            yield from condition_indices(a)
+            yield from condition_indices(b)
+        case _:
+            assert_never(c)
+
+
+def subvalues(v: Value) -> Iterator[Value]:
+    """The value and all its parts."""
+    yield v
+    match v:
+        case Prim(_, args):
+            for a in args:
+                yield from subvalues(a)
+        case Choose(_, a, b):
+            yield from subvalues(a)
+            yield from subvalues(b)
+        case Lit() | Ref() | Load() | AsFloat() | Uniform():
+            return
+        case _:
+            assert_never(v)
+
+
+def statements(body: Body) -> Iterator[Statement]:
+    """All statements of a body, outer before inner."""
+    for s in body:
+        yield s
+        if isinstance(s, (For, Guard)):
+            yield from statements(s.body)
 
 
 def values(body: Body) -> Iterator[Value]:

@@ -232,9 +232,10 @@ class _Pair:
         # multiplies by c once
         factor = op.oracle(types, [np.ones(types[0].dims(0)), *tables])
         given = (w.type, *types[1:])
-        return tuple(  # type: ignore[return-value]
+        summed, counted = (
             np.asarray(back.oracle(given, [g, *tables])) for g in (total, uses * factor)
         )
+        return summed, counted
 
     def _bias(self, b: Node, state: State) -> dict[str, Array]:
         """The bias, per channel or per position as the second layer has it."""

@@ -42,9 +42,8 @@ FILTERS = ("layers", "bias")
 def number_of(layer: LayerCount, what: str) -> Extent | None:
     """A number of one layer; None where it has none (a sparse matrix of unknown extents)."""
     if what not in STORED:
-        found = getattr(layer, what)
-        assert not isinstance(found, str)
-        return found  # type: ignore[no-any-return]
+        found: Extent | None = getattr(layer, what)
+        return found
     if layer.storage is None:
         return 0
     stored: Extent | None = getattr(layer.storage, _FORMS[what])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
-from cnncc.errors import CompilerBug
+from cnncc.errors import CompilerBug, Diagnostic, SpecError
 from cnncc.graph.ir import Graph, Node, Operator, ShapeError
 from cnncc.graph.sources import Input, Parameter, Source
 from cnncc.tensor import Extent, TensorType, evaluate, product
@@ -19,6 +19,9 @@ from cnncc.tensor import Extent, TensorType, evaluate, product
 WIDE = 16
 STEP = 32
 MOST_STEPS = 12
+EXTENTS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+"""What is tried for symbolic extents."""
+
 TABLED = ("arrange", "slice_channels", "pad_channels", "row")
 """Operators whose attributes count along axes that would shrink."""
 
@@ -34,23 +37,42 @@ class Reduced:
 def reduced(graph: Graph, symbols: Mapping[str, int], *, full: bool = False) -> Reduced:
     """The smallest graph that the shape rules accept; with `full` the graph itself.
 
-    `symbols` gives values to symbolic extents; those left out get the smallest that fits.
+    `symbols` gives values to symbolic extents; those left out get the smallest of EXTENTS that
+    fits. Raises SpecError (E0804) for a name that is no extent, and where none fits.
     """
-    names = sorted({s for n in graph.of("input") for s in n.type.symbols} - set(symbols))
+    own = sorted({s for n in graph.of("input") for s in n.type.symbols})
+    for name in symbols:
+        if name not in own:
+            listed = f"its symbolic extents: {', '.join(own)}" if own else "all extents are fixed"
+            message = f"`{graph.name}` has no symbolic extent `{name}`"
+            raise SpecError(Diagnostic("E0804", message, helps=(listed,)))
+    names = [name for name in own if name not in symbols]
     for wide, steps in _attempts(graph, full=full):
-        for extent in (8, 16, 32, 64, 128) if names else (0,):
+        for extent in EXTENTS if names else (0,):
             values = {**symbols, **dict.fromkeys(names, extent)}
             found = _Reduction(graph, values, wide, steps).graph_or_none()
             if found is not None:
                 return Reduced(found, _text(graph, found, {n: values[n] for n in names}))
-    raise CompilerBug("verify", graph.name, "the shape rules accept the network as it is")
+    if not own:
+        raise CompilerBug("verify", graph.name, "the shape rules accept the network as it is")
+    given = ", ".join(f"{name} = {value}" for name, value in symbols.items())
+    message = (
+        f"`{graph.name}` takes no input with {given}"
+        if given
+        else (f"no extent that was tried fits `{graph.name}`: {', '.join(map(str, EXTENTS))}")
+    )
+    example = " ".join(f"--extent {name}=N" for name in own)
+    raise SpecError(
+        Diagnostic("E0804", message, helps=(f"give extents of an input that fits: {example}",))
+    )
 
 
 def _attempts(graph: Graph, *, full: bool) -> Iterator[tuple[bool, int | None]]:
     largest = max((e for n in graph.of("input") for e in n.type.spatial if isinstance(e, int)),
                   default=0)  # fmt: skip
     if not full:
-        steps = [s for s in range(MOST_STEPS) if s * STEP < largest]
+        # from one step on: on an input of one position every window would see its centre only
+        steps = [s for s in range(1, MOST_STEPS) if s * STEP < largest]
         yield from ((True, s) for s in steps)
         yield True, None
         yield from ((False, s) for s in steps)

@@ -24,11 +24,10 @@ from cnncc.loops.ir import (
     Value,
     Var,
     prim,
-    statements,
 )
 from cnncc.loops.ir import test as compare
 from cnncc.loops.verify import verify
-from cnncc.loops.walk import values
+from cnncc.loops.walk import statements, values
 from cnncc.tensor import DType, TensorType
 from tests.loops import minimax
 

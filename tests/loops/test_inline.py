@@ -24,11 +24,10 @@ from cnncc.loops.ir import (
     Size,
     Var,
     prim,
-    statements,
-    subvalues,
 )
 from cnncc.loops.ir import test as compare
 from cnncc.loops.verify import verify
+from cnncc.loops.walk import statements, subvalues
 from cnncc.tensor import DType, TensorType
 from tests.loops.nests import (
     C,

@@ -9,10 +9,10 @@ import pytest
 
 from cnncc.loops.elementary import expand
 from cnncc.loops.interp import interpret
-from cnncc.loops.ir import For, Guard, Kind, Mod, Nest, Var, subindices
+from cnncc.loops.ir import For, Guard, Kind, Mod, Nest, Var
 from cnncc.loops.split import split_phases
 from cnncc.loops.transform import parallel_loops
-from cnncc.loops.walk import indices
+from cnncc.loops.walk import indices, subindices
 from cnncc.ops import Sample, all_samples
 from cnncc.tensor import DType, evaluate
 from tests.kernels.primitives import same_bits

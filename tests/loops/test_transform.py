@@ -23,12 +23,11 @@ from cnncc.loops.ir import (
     Store,
     Var,
     prim,
-    statements,
-    subvalues,
 )
 from cnncc.loops.ir import test as compare
 from cnncc.loops.transform import accesses, lift, parallel_loops
 from cnncc.loops.verify import verify
+from cnncc.loops.walk import statements, subvalues
 from cnncc.ops import Sample, all_samples
 from cnncc.tensor import DType, evaluate
 from tests.kernels.primitives import same_bits

@@ -30,12 +30,12 @@ from cnncc.loops.ir import (
     Var,
     all_of,
     prim,
-    statements,
 )
 from cnncc.loops.ir import test as compare
 from cnncc.loops.ranges import Scope, nonnegative
 from cnncc.loops.text import parse
 from cnncc.loops.verify import bounds, verify
+from cnncc.loops.walk import statements
 from cnncc.tensor import DType, TensorType, evaluate, symbol
 from tests.loops.nests import conv, guarded_average, max_pool, pointwise
 from tests.loops.random_nests import nests

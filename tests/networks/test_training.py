@@ -193,7 +193,7 @@ def test_unet() -> None:
     check("unet", 2, smooth=True, width=16, size=64)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("mobilenet", marks=pytest.mark.slow)])
 def test_deep_network_with_small_images(name: str, tmp_path: Path) -> None:
     check_as_written(with_images_of(name, 64, tmp_path), 4)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from cnncc.graph.ir import Graph
 from cnncc.graph.sources import Constant, Input, Parameter
 from cnncc.loops.build import NestBuilder, parallel
-from cnncc.loops.ir import Buffer, Nest, Store, Var, statements, subindices
+from cnncc.loops.ir import Buffer, Nest, Store, Var
+from cnncc.loops.walk import statements, subindices
 from cnncc.ops.base import Op, axis_names
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel

@@ -22,17 +22,16 @@ from cnncc.loops.ir import (
     Kind,
     Mod,
     Nest,
-    Rewrite,
     Size,
     Statement,
     Var,
     add,
     mul,
-    statements,
-    substitute,
 )
+from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import lift, parallel_loops
+from cnncc.loops.walk import statements
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer

@@ -27,8 +27,8 @@ from cnncc.loops.ir import (
     Var,
     add,
     mul,
-    subindices,
 )
+from cnncc.loops.walk import subindices
 from cnncc.targets.cpu.lane import (
     LANE,
     POSITION,

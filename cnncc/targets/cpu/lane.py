@@ -4,7 +4,8 @@ vector + lane`.
 
 from __future__ import annotations
 
-from cnncc.loops.ir import Add, Index, Int, Mul, Var, add, mul, subindices
+from cnncc.loops.ir import Add, Index, Int, Mul, Var, add, mul
+from cnncc.loops.walk import subindices
 
 LANE = Var("lane")
 BLOCK = Var("k0")  # first lane of the block
@@ -44,19 +45,12 @@ def spaced(i: Index, var: Var = LANE) -> tuple[Index | None, Index]:
 
 def split_lane(i: Index) -> tuple[int, Index]:
     """i = coefficient * lane + rest."""
-    if LANE not in set(subindices(i)):
+    step, rest = spaced(i)
+    if step is None:
         return 0, i
-    match i:
-        case Var():
-            return 1, Int(0)
-        case Add(a, b):
-            (x, p), (y, q) = split_lane(a), split_lane(b)
-            return x + y, add(p, q)
-        case Mul(a, Int(n)):
-            x, p = split_lane(a)
-            return x * n, mul(p, n)
-        case _:
-            raise NotInLanes(f"lanes are not evenly spaced in {i}")
+    if not isinstance(step, Int):
+        raise NotInLanes(f"lanes are not evenly spaced in {i}")
+    return step.value, rest
 
 
 def split_block(i: Index) -> tuple[Index | None, Index]:

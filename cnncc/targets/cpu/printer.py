@@ -33,19 +33,14 @@ from cnncc.loops.ir import (
     Mod,
     Prim,
     Ref,
-    Rewrite,
     Statement,
     Store,
     Uniform,
     Value,
     Var,
-    statements,
-    subindices,
-    substitute,
-    subvalues,
 )
-from cnncc.loops.walk import indices, value_indices, values
-from cnncc.targets.cpu.epilogue import assigned, defined, is_long, parts_of, refs
+from cnncc.loops.rewrite import Rewrite, substitute
+from cnncc.loops.walk import indices, statements, subindices, subvalues, value_indices, values
 from cnncc.targets.cpu.indices import IndexPrinter, Spread, Steps
 from cnncc.targets.cpu.lane import (
     LANE,
@@ -57,9 +52,10 @@ from cnncc.targets.cpu.lane import (
     split_block,
     split_lane,
 )
+from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
 from cnncc.targets.cpu.vector.shapes import Shape
 
-TILE_STATEMENTS = 8  # a loop body of so many operations is a register tile
+TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
@@ -98,7 +94,7 @@ class Printer(IndexPrinter):
     def _lines(self, body: Body, pad: str) -> Iterator[str]:
         if not body:
             yield f"{pad}pass"
-        for part, after in parts_of(body):
+        for part, after in runs_of(body):
             if self.positions > 1 and is_long(part) and self._differ(part):
                 yield from self._by_position(part, after, pad)
             else:

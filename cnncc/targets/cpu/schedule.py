@@ -14,23 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cnncc.loops.affine import extent_of
-from cnncc.loops.ir import (
-    Div,
-    For,
-    Index,
-    Kind,
-    Load,
-    Mod,
-    Nest,
-    Size,
-    Store,
-    Var,
-    statements,
-    subindices,
-)
+from cnncc.loops.ir import Div, For, Index, Kind, Load, Mod, Nest, Size, Store, Var
 from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
-from cnncc.loops.walk import indices, values
+from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.tensor import Extent
 
 ACCUMULATORS = 28

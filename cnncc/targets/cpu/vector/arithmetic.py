@@ -25,6 +25,7 @@ from cnncc.targets.cpu.vector.types import (
     broadcast,
     element_of,
     ir_type,
+    llvm_name,
     same,
     shaped,
     spread,
@@ -48,18 +49,6 @@ def _constant(t: Any, value: float) -> ir.Constant:
     """`value` as a constant of type t, in every lane of a vector."""
     kind = ir_type(t)
     return ir.Constant(kind, [value] * t.lanes if isinstance(t, Vector) else value)
-
-
-def llvm_name(stem: str, *kinds: ir.Type) -> str:
-    """The overloaded name of an LLVM intrinsic, such as llvm.fma.v16f32 (llvmlite cannot spell
-    vectors)."""
-
-    def suffix(kind: ir.Type) -> str:
-        if isinstance(kind, ir.VectorType):
-            return f"v{kind.count}{suffix(kind.element)}"
-        return {"float": "f32", "double": "f64"}.get(str(kind), f"i{getattr(kind, 'width', 0)}")
-
-    return ".".join([f"llvm.{stem}", *map(suffix, kinds)])
 
 
 def _call_llvm(builder: Any, stem: str, *arguments: Any) -> Any:

@@ -12,7 +12,6 @@ from numba import types
 from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
-from cnncc.targets.cpu.vector.arithmetic import llvm_name
 from cnncc.targets.cpu.vector.tile import elementwise
 from cnncc.targets.cpu.vector.types import (
     Vector,
@@ -20,6 +19,7 @@ from cnncc.targets.cpu.vector.types import (
     element_of,
     iota,
     ir_type,
+    llvm_name,
     same,
     shaped,
     spread,

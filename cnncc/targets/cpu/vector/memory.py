@@ -17,7 +17,15 @@ from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
 from cnncc.targets.cpu.vector.tile import Column, Tile, pack, parts, shape_of, tiled, with_arguments
-from cnncc.targets.cpu.vector.types import LANES, Vector, broadcast, element_of, iota, ir_type
+from cnncc.targets.cpu.vector.types import (
+    LANES,
+    Vector,
+    broadcast,
+    element_of,
+    iota,
+    ir_type,
+    llvm_name,
+)
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -56,21 +64,15 @@ def _clamped(builder: Any, count: Any, lanes: int) -> Any:
     return builder.select(builder.icmp_signed("<", count, high), count, high)
 
 
-def _type_suffix(vector: ir.VectorType) -> str:
-    element = vector.element
-    letter = {"float": "f32", "double": "f64"}.get(str(element), f"i{getattr(element, 'width', 0)}")
-    return f"v{vector.count}{letter}"
-
-
 def _masked_load(builder: Any, pointer: Any, mask: Any, vector: ir.VectorType, align: int) -> Any:
-    name = f"llvm.masked.load.{_type_suffix(vector)}.p0"
+    name = f"{llvm_name('masked.load', vector)}.p0"
     prototype = ir.FunctionType(vector, [pointer.type, _I32, mask.type, vector])
     function = cgutils.get_or_insert_function(builder.module, prototype, name)
     return builder.call(function, [pointer, _I32(align), mask, ir.Constant(vector, None)])
 
 
 def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any, align: int) -> None:
-    name = f"llvm.masked.store.{_type_suffix(value.type)}.p0"
+    name = f"{llvm_name('masked.store', value.type)}.p0"
     prototype = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, _I32, mask.type])
     function = cgutils.get_or_insert_function(builder.module, prototype, name)
     builder.call(function, [value, pointer, _I32(align), mask])

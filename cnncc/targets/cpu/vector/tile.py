@@ -4,7 +4,8 @@ of every word on vectors to tiles.
 A kernel that computes several outputs together is written as if it computed one: in a 14 x 2 tile
 `acc = fma(x, w, acc)` stands for all 28 operations, x having one number per position, w one vector
 per block of lanes.  What has extent 1 along a dimension is repeated along it, as in NumPy.  A tile
-has no loop and no memory: it is so many LLVM values, and a word emits its parts one by one.
+is so many LLVM values, and a word emits its parts one by one; `in_memory` puts one where a loop can
+take it position by position.
 
 Numbers per position (`lanes` = 1) are read, and what is computed of them alone is computed, only
 when a word needs them: fourteen numbers that wait for their use would not fit beside 28

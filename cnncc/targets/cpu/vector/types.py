@@ -22,6 +22,7 @@ __all__ = [
     "element_of",
     "iota",
     "ir_type",
+    "llvm_name",
     "same",
     "spread",
 ]
@@ -117,6 +118,18 @@ def spread(builder: Any, value: Any, t: Any, to: Any) -> Any:
     if isinstance(wanted, ir.IntType) and value.type != wanted:
         value = (builder.trunc if wanted.width < value.type.width else builder.sext)(value, wanted)
     return broadcast(builder, value, to.lanes)
+
+
+def llvm_name(stem: str, *kinds: ir.Type) -> str:
+    """The overloaded name of an LLVM intrinsic, such as llvm.fma.v16f32 (llvmlite cannot spell
+    vectors)."""
+
+    def suffix(kind: ir.Type) -> str:
+        if isinstance(kind, ir.VectorType):
+            return f"v{kind.count}{suffix(kind.element)}"
+        return {"float": "f32", "double": "f64"}.get(str(kind), f"i{getattr(kind, 'width', 0)}")
+
+    return ".".join([f"llvm.{stem}", *map(suffix, kinds)])
 
 
 def iota(element: ir.IntType, lanes: int) -> ir.Constant:

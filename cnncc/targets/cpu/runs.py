@@ -1,23 +1,24 @@
-"""What a register tile does besides its sums: all at once, or position by position.
+"""Runs of statements between the loops of a register tile: done all at once, or position by
+position.
 
-A short epilogue (bias, activation, residual) runs on the whole tile in registers. A long one, such
-as tanh, has more values under way than registers are left beside the accumulators, and as straight
-code for all parts it would be most of a kernel. It becomes a loop over the positions, which takes
-them from memory.
+A short run (a step of a sum, a bias, a residual) works on the whole tile in registers. A long one,
+such as tanh, has more values under way than registers are left beside the accumulators, and as
+straight code for all parts it would be most of a kernel. It becomes a loop over the positions,
+which takes them from memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnncc.loops.ir import Assign, Body, For, Guard, Let, Prim, Ref, Statement, statements
-from cnncc.loops.walk import values
+from cnncc.loops.ir import Assign, Body, For, Guard, Let, Prim, Ref, Statement
+from cnncc.loops.walk import statements, values
 
 SHORT = 6  # operations per element
 
 
-def parts_of(body: Body) -> Iterator[tuple[Body, Body]]:
-    """The body cut at its loops and guards, each part with what follows it."""
+def runs_of(body: Body) -> Iterator[tuple[Body, Body]]:
+    """The body cut at its loops and guards, each run with what follows it."""
     run: list[Statement] = []
     for k, s in enumerate(body):
         if isinstance(s, (For, Guard)):
