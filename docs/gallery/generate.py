@@ -122,8 +122,11 @@ def command(words: list[str]) -> str:
 
 
 def output(words: list[str]) -> str:
-    """A block with a command and what it prints."""
+    """A block with a command and what it prints, but for what depends on the machine: parameters
+    lie in panels as wide as its vectors.
+    """
     lines = "\n".join(line.rstrip() for line in command(words).splitlines())
+    lines = re.sub(r"\d+ bytes of parameters", "... bytes of parameters", lines)
     return f"```text\n$ cnncc {' '.join(words)}\n{lines}\n```\n"
 
 
