@@ -35,7 +35,7 @@ from cnncc.loops.walk import statements
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer
-from cnncc.targets.cpu.schedule import Schedule, choose
+from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.tensor import DType
 
 ROWS_PER_TASK = "rows_per_task"
@@ -65,6 +65,7 @@ class Memory:
     innermost: Mapping[str, int]
     haloed: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
+    in_place: bool = False  # an output lies where an input does
 
 
 def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
@@ -122,11 +123,12 @@ def _segment(nest: Nest, memory: Memory, dtype: DType, lanes: int, number: int) 
     """One loop nest of a kernel: in lanes if it has a vector form, else element by element."""
     _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
-        schedule = choose(nest, memory.innermost, lanes)
+        held, again = registers(lanes, dtype), not memory.in_place
+        schedule = choose(nest, memory.innermost, lanes, held=held, again=again)
         split = Split(nest, {})
         if schedule.blocked and schedule.lanes > 1:
             split = split_phases(nest, keep={schedule.vector})
-            schedule = choose(split.nest, memory.innermost, lanes)
+            schedule = choose(split.nest, memory.innermost, lanes, held=held, again=again)
         try:
             return _Segment(split, memory, dtype, schedule, number)
         except NotInLanes:
@@ -164,7 +166,7 @@ class _Segment:
         for var, (limit, condition) in split.limits.items():
             if var == schedule.tile:  # the phases of the tile's loop have extents of their own
                 self.loops[var] = limit
-                schedule = replace(schedule, whole_tiles=False)
+                schedule = replace(schedule, whole_tiles=False, overlapping=False)
             else:
                 self.inside = (Guard(condition, self.inside),)
         self.nest, self.schedule, self.number = nest, schedule, number
@@ -244,17 +246,21 @@ class _Segment:
         ]
 
     def _tiles(self, indent: int, *, full: bool) -> list[str]:
-        """The tile axis: whole tiles, then the remaining positions one by one."""
+        """The tile axis: whole tiles, then the remaining positions one by one, or a last tile that
+        computes some positions again.
+        """
         s, pad = self.schedule, "    " * indent
         if not s.tile:
             return self._body(indent, 1, full=full)
         extent, start = self._extent(s.tile), Var(f"{s.tile}0")
-        if s.whole_tiles:
+        if s.whole_tiles or s.overlapping:
             whole = [f"{pad}for {start.name} in range(0, {extent}, {s.width}):"]
         else:
             whole = [f"{pad}for {start.name} in range(0, {extent} - {s.width - 1}, {s.width}):"]
+        if s.overlapping:
+            whole += [f"{pad}    {start.name} = min({start.name}, {extent} - {s.width})"]
         whole += self._body(indent + 1, s.width, full=full)
-        if s.whole_tiles:
+        if s.whole_tiles or s.overlapping:
             return whole
         return [
             *whole,

@@ -174,9 +174,11 @@ class _Compiler:
         haloed = {b for b, border in own.items() if self._covers(self.tensors[tensors[b]], border)}
         padded = {b for b, t in tensors.items() if self._padded(self.tensors[t])}
         inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
-        emitted = emit(
-            nest, Memory(inner, frozenset(haloed), frozenset(padded)), self.dtype, self.lanes
+        changed = {self.tensors[t].alias for t in kernel.writes}
+        memory = Memory(
+            inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
         )
+        emitted = emit(nest, memory, self.dtype, self.lanes)
         steps = []
         for name in map(self.declared.root, kernel.writes):
             tensor = self.tensors[name]

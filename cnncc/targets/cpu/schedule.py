@@ -3,9 +3,9 @@
 Every kernel writes independent elements, so any of its parallel axes may be unrolled or put into
 lanes. The lanes go along the axis that runs fastest in the memory of the output (channels, or a
 weight's output channels). A kernel with a reduction also gets a register tile: `width` positions of
-a second axis by `vectors` vectors, chosen so that each weight vector is loaded once for all
-positions and each input once for all vectors; 24 to 28 accumulators hide the latency of the FMA
-units, 30 vectors are the most that stay in registers.
+a second axis by `vectors` vectors, so that each weight vector is loaded once for all positions and
+each input once for all vectors. The width is that of the least cycles by a simple model of the FMA
+and load units, among those whose accumulators stay in registers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,18 @@ from cnncc.loops.ir import Div, For, Index, Kind, Load, Mod, Nest, Size, Store, 
 from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
-from cnncc.tensor import Extent
+from cnncc.tensor import DType, Extent
 
-ACCUMULATORS = 28
-WIDTHS = (14, 8, 7, 6, 4, 3, 2)  # tiles that were measured; 12 and 16 make LLVM spill
+WIDTHS = {  # by registers, tiles that were measured (bench/tile.py)
+    32: (16, 14, 8, 7, 6, 4, 3, 2),  # 12 makes LLVM spill
+    16: tuple(range(14, 1, -1)),
+}
+LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
+
+
+def registers(lanes: int, dtype: DType) -> int:
+    """Vector registers of the instruction set that has so many lanes: those of 64 bytes are 32."""
+    return 32 if lanes * dtype.bytes >= 64 else 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Schedule:
     blocked: bool  # blocks of lanes outermost (weights stay in cache) or innermost (streams)
     whole_blocks: bool  # the lane axis is a multiple of a block: no tail code
     whole_tiles: bool  # the tile axis is a multiple of the width: no remainder code
+    overlapping: bool  # no remainder either: the last tile ends with the axis
     only_tail: bool  # the lane axis is shorter than a block
 
     @property
@@ -55,9 +64,12 @@ def block_lanes(extent: Extent | None, lanes: int) -> int:
     return 3 * lanes if extent % (3 * lanes) == 0 and extent % (2 * lanes) else 2 * lanes
 
 
-def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
-    """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in
-    memory.
+def choose(
+    nest: Nest, innermost: Mapping[str, int], lanes: int, *, held: int = 32, again: bool = True
+) -> Schedule:
+    """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in memory;
+    `held`: how many vector registers there are; `again`: whether an element may be computed twice,
+    as it may not where the kernel changes what it reads.
     """
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
@@ -77,16 +89,18 @@ def choose(nest: Nest, innermost: Mapping[str, int], lanes: int) -> Schedule:
     others = [v for v in loops if v != vector]
     tile = _tile_variable(nest, loops, vector, others) if reduces and lanes > 1 else ""
     vectors = block // lanes
-    width = _width(_value(loops[tile], nest), vectors) if tile else 1
-    if width == 1:
-        tile = ""
     tile_extent = _value(loops[tile], nest) if tile else 1
+    width = _width(tile_extent, vectors, held) if tile else 1
+    if width == 1:
+        tile, tile_extent = "", 1
+    whole_tiles = isinstance(tile_extent, int) and tile_extent % width == 0
     return Schedule(
         lanes, vector, vectors, tile, width,
         rows=tuple(_row_order(v for v in others if v != tile)),
         blocked=reduces,
         whole_blocks=isinstance(extent, int) and extent % block == 0,
-        whole_tiles=isinstance(tile_extent, int) and tile_extent % width == 0,
+        whole_tiles=whole_tiles,
+        overlapping=again and not whole_tiles and isinstance(tile_extent, int),
         only_tail=isinstance(extent, int) and extent < block,
     )  # fmt: skip
 
@@ -197,13 +211,18 @@ def _uses(v: object, var: str) -> bool:
     return any(Var(var) in set(subindices(i)) for i in v.index)
 
 
-def _width(extent: Extent | None, vectors: int) -> int:
-    """The measured width that leaves the least to the remainder, the largest first."""
-    allowed = [w for w in WIDTHS if w * vectors <= ACCUMULATORS]
+def _width(extent: Extent | None, vectors: int, held: int) -> int:
+    """The width that takes the least cycles for the axis, the largest of equals; 1 for no tile.
+
+    A tile's numbers come one at a time beside its accumulators and the vectors that they share.
+    """
+    allowed = [w for w in WIDTHS[held] if w * vectors + vectors + 1 <= held]
     if not isinstance(extent, int):
         return allowed[0]
     fitting = [w for w in allowed if w <= extent]
-    if not fitting:
-        return 1
-    whole = [w for w in fitting if extent % w == 0 and w >= 4]
-    return whole[0] if whole else fitting[0]
+    return min(fitting, key=lambda w: -(-extent // w) * _cycles(w, vectors), default=1)
+
+
+def _cycles(width: int, vectors: int) -> float:
+    """For one term of the sums of a tile."""
+    return max(width * vectors / 2, (width + vectors) / 2, LATENCY)
