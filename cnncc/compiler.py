@@ -21,6 +21,7 @@ from cnncc.passes.check import check, check_memory, is_planned, number
 from cnncc.passes.fuse import Fused
 from cnncc.passes.fuse import fuse as fuse_graph
 from cnncc.passes.require import check_requirements
+from cnncc.passes.winograd import with_winograd
 from cnncc.syntax.dump import dump
 
 if TYPE_CHECKING:
@@ -61,15 +62,24 @@ def front(
 
 
 def kernels(
-    graph: Graph, module: Module, *, fuse: bool = True, phases: Mapping[str, int] | None = None
+    graph: Graph,
+    module: Module,
+    *,
+    fuse: bool = True,
+    phases: Mapping[str, int] | None = None,
+    exact: bool = False,
 ) -> Fused:
     """The kernels of a graph of the module's net, and the ledger: one reason per edge.
 
-    `phases` is given for a training graph. Raises SpecError (E0503) when the spec requires a fusion
-    that cannot be had. `require fused` speaks of inference: the kernels of training also write what
-    backward reads, and its batch statistics need a whole convolution first, so of a training graph
-    nothing is required; nor with `fuse` off, where every node is a kernel.
+    `phases` is given for a training graph. With `exact` every sum has the order of its definition;
+    without, convolutions of inference may be computed in fewer multiplications. Raises SpecError
+    (E0503) when the spec requires a fusion that cannot be had. `require fused` speaks of inference:
+    the kernels of training also write what backward reads, and its batch statistics need a whole
+    convolution first, so of a training graph nothing is required; nor with `fuse` off, where every
+    node is a kernel.
     """
+    if phases is None and not exact:
+        graph = with_winograd(graph)
     alone = set(module.nofuse)
     edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
     apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
@@ -96,7 +106,12 @@ def planned(
 
 
 def check_claims(
-    graph: TypedGraph, module: Module, *, batch: int = 1, symbols: Mapping[str, int] | None = None
+    graph: TypedGraph,
+    module: Module,
+    *,
+    batch: int = 1,
+    symbols: Mapping[str, int] | None = None,
+    exact: bool = False,
 ) -> None:
     """Check what the net claims of its compiled form: `require fused`, and conditions on `memory`.
 
@@ -106,7 +121,7 @@ def check_claims(
     claims = any(is_planned(e) for e in module.expectations)
     if not claims and not module.requirements:
         return
-    fused = kernels(graph, module)
+    fused = kernels(graph, module, exact=exact)
     open_extents = {s for n in graph.of("input") for s in n.type.symbols} - set(symbols or {})
     if claims and not open_extents:
         need = planned(fused, batch=batch, symbols=symbols)

@@ -13,29 +13,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from cnncc.errors import CompilerBug
-from cnncc.loops.affine import extent_of, unpack
+from cnncc.loops.affine import unpack
 from cnncc.loops.ir import (
     Accumulate,
     Assign,
     Barrier,
     Body,
     Both,
-    Buffer,
     Choose,
     Condition,
-    Fetch,
     For,
     Guard,
     Index,
-    Int,
     Let,
     Lit,
     Load,
     Nest,
     Prim,
     Ref,
-    Size,
     Statement,
     Store,
     Test,
@@ -44,11 +39,10 @@ from cnncc.loops.ir import (
     all_of,
     test,
 )
+from cnncc.loops.merge import Merge, merged
 from cnncc.loops.producer import CannotInline, Producer
-from cnncc.loops.walk import Names, indices, names_of, subindices
-from cnncc.tensor import Extent
 
-__all__ = ["CannotInline", "inline", "merged_names"]
+__all__ = ["CannotInline", "inline"]
 
 
 def inline(
@@ -63,119 +57,19 @@ def inline(
 
     The producer is parallel loops around statements that end in its only Store, which writes every
     element of its output once. `alias` maps producer buffers to the consumer buffers that hold the
-    same tensor; the others get the names of `merged_names`. The buffers of the result are the
+    same tensor; the others get the names of `merge.merged`. The buffers of the result are the
     consumer's in order, with the producer's other inputs in the place of `buffer`. With `keep` the
     elements are also stored: `buffer` is then the last buffer of the result, an output.
 
     Raises CannotInline when a nest has another form, or when `keep` is asked for and the consumer
     does not read every element exactly once.
     """
-    merge = _merge(consumer, Producer.of(producer), buffer, alias or {}, keep)
-    fusion = _Fusion(consumer, buffer, merge, keep)
+    merge = merged(consumer, producer, buffer, keep=keep, alias=alias)
+    fusion = _Fusion(consumer, buffer, merge, Producer.of(merge.producer), keep)
     body = fusion.body(consumer.body, _Scope({}, {}, True))
     if keep and fusion.computed != 1:
         raise CannotInline(f"the consumer reads the tensor in {fusion.computed} places")
-    return _pruned(Nest(_merged_buffers(consumer, buffer, merge, keep), merge.sizes, body))
-
-
-def merged_names(
-    consumer: Nest,
-    producer: Nest,
-    buffer: str,
-    *,
-    keep: bool = False,
-    alias: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """What `inline` with these arguments calls the producer's inputs, and with `keep` its output.
-
-    A name that the consumer uses too is prefixed: the `w` of what computes `x` becomes `x_w`.
-    """
-    names = _merge(consumer, Producer.of(producer), buffer, alias or {}, keep).buffers
-    return {b.name: names[b.name] for b in producer.buffers if keep or b.role == "in"}
-
-
-# --- names, sizes and buffers ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Merge:
-    """The producer in the words of the fused nest."""
-
-    producer: Producer
-    buffers: dict[str, str]  # what the producer's buffers are called now
-    sizes: dict[str, Extent]  # all of the fused nest
-    names: Names  # taken in either nest
-
-
-def _merge(
-    consumer: Nest, producer: Producer, buffer: str, alias: Mapping[str, str], keep: bool
-) -> _Merge:
-    _check_fit(consumer, buffer, producer)
-    nest = producer.nest
-    names = Names(names_of(consumer) - (set() if keep else {buffer}))
-    buffers = {producer.output.name: buffer}
-    for b in nest.buffers:
-        if b.name in alias:
-            _check_alias(consumer.buffer(alias[b.name]), consumer, b, nest)
-            buffers[b.name] = alias[b.name]
-        elif b.name not in buffers:
-            buffers[b.name] = names.claim(b.name, f"{buffer}_{b.name}")
-    sizes = dict(consumer.sizes)
-    replaced: dict[str, Index] = {}
-    # the axes of the tensor between the two have a name on each side; the consumer's is kept
-    read = consumer.buffer(buffer).extents
-    for mine, theirs in zip(producer.output.extents, read, strict=True):
-        if isinstance(mine, Size) and isinstance(theirs, (Size, Int)):
-            replaced.setdefault(mine.name, theirs)
-    for name, value in nest.sizes.items():
-        if name in replaced:
-            continue
-        new = name if sizes.get(name) == value else names.claim(name, f"{buffer}_{name}")
-        replaced[name] = Size(new)
-        sizes[new] = value
-    names.take(names_of(nest))
-    return _Merge(producer.renamed(buffers, replaced, sizes), buffers, sizes, names)
-
-
-def _check_fit(consumer: Nest, buffer: str, producer: Producer) -> None:
-    into = consumer.buffer(buffer)
-    if into.role != "in":
-        raise CompilerBug("inline", buffer, "only an input can be replaced by its producer")
-    read = [extent_of(e, consumer.sizes) for e in into.extents]
-    written = [extent_of(e, producer.nest.sizes) for e in producer.output.extents]
-    if read != written or into.dtype != producer.output.dtype:
-        raise CompilerBug("inline", buffer, f"reads {read} of what was produced as {written}")
-    if any(isinstance(i, Fetch) and i.buffer == buffer for i in indices(consumer.body)):
-        raise CannotInline("the consumer uses the tensor as an index")
-
-
-def _check_alias(theirs: Buffer, consumer: Nest, mine: Buffer, producer: Nest) -> None:
-    a = [extent_of(e, consumer.sizes) for e in theirs.extents]
-    b = [extent_of(e, producer.sizes) for e in mine.extents]
-    if a != b or theirs.dtype != mine.dtype or (theirs.role, mine.role) != ("in", "in"):
-        raise CompilerBug("inline", mine.name, f"is not the tensor of {theirs.name}: {b} and {a}")
-
-
-def _merged_buffers(consumer: Nest, buffer: str, merge: _Merge, keep: bool) -> tuple[Buffer, ...]:
-    others = {b.name for b in consumer.buffers if b.name != buffer}
-    inputs = [b for b in merge.producer.nest.buffers if b.role == "in"]
-    merged: list[Buffer] = []
-    for b in consumer.buffers:
-        if b.name == buffer:
-            merged += [mine for mine in inputs if mine.name not in others]
-        else:
-            merged.append(b)
-    if keep:
-        merged.append(replace(consumer.buffer(buffer), role="out"))
-    return tuple(merged)
-
-
-def _pruned(nest: Nest) -> Nest:
-    """Without the sizes that nothing mentions any more."""
-    used = {i.name for i in indices(nest.body) if isinstance(i, Size)}
-    for b in nest.buffers:
-        used |= {i.name for e in b.extents for i in subindices(e) if isinstance(i, Size)}
-    return replace(nest, sizes={name: e for name, e in nest.sizes.items() if name in used})
+    return merge.nest(body)
 
 
 # --- the consumer ---------------------------------------------------------------------------------
@@ -195,10 +89,12 @@ class _Scope:
 class _Fusion:
     """The rewriting of the consumer's body."""
 
-    def __init__(self, consumer: Nest, buffer: str, merge: _Merge, keep: bool) -> None:
+    def __init__(
+        self, consumer: Nest, buffer: str, merge: Merge, producer: Producer, keep: bool
+    ) -> None:
         self.buffer = buffer
         self.axes = consumer.buffer(buffer).extents
-        self.merge = merge
+        self.merge, self.producer = merge, producer
         self.keep = keep
         self.computed = 0  # places where an element is computed
 
@@ -245,7 +141,7 @@ class _Fusion:
         cases = [(*case, *inside) for case in _cases(path)]
         name = self.merge.names.fresh(self.buffer)
         if cases == [()]:
-            body, value = self.merge.producer.element(v.index, self.merge.names)
+            body, value = self.producer.element(v.index, self.merge.names)
             before += [*body, Let(name, value)]
             if self.keep:
                 self.check_once(v, scope)
@@ -255,7 +151,7 @@ class _Fusion:
             raise CannotInline("the consumer reads the tensor under a condition")
         before.append(Let(name, Lit(0.0 if v.outside is None else v.outside)))
         for case in cases:
-            body, value = self.merge.producer.element(v.index, self.merge.names)
+            body, value = self.producer.element(v.index, self.merge.names)
             before.append(Guard(all_of(*case), (*body, Assign(name, value))))
         return name
 

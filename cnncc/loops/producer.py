@@ -7,7 +7,7 @@ statements that compute one element at given indices.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cnncc.loops.affine import unpack
 from cnncc.loops.ir import (
@@ -24,7 +24,6 @@ from cnncc.loops.ir import (
     Let,
     Load,
     Nest,
-    Size,
     Statement,
     Store,
     Value,
@@ -32,9 +31,8 @@ from cnncc.loops.ir import (
 )
 from cnncc.loops.rewrite import Rewrite
 from cnncc.loops.walk import Names, indices, statements, values
-from cnncc.tensor import Extent
 
-__all__ = ["CannotInline", "Producer"]
+__all__ = ["CannotInline", "Producer", "written"]
 
 
 class CannotInline(Exception):
@@ -58,11 +56,7 @@ class Producer:
     @staticmethod
     def of(nest: Nest) -> Producer:
         """Take a nest apart; CannotInline when it is not the work for one element in loops."""
-        outputs = [b for b in nest.buffers if b.role == "out"]
-        if len(outputs) != 1:
-            raise CannotInline(f"the producer has {len(outputs)} outputs")
-        if not outputs[0].dtype.is_float:
-            raise CannotInline(f"storing as {outputs[0].dtype} changes the element")
+        output = written(nest)
         loops, work, last = _opened(nest.body)
         if not isinstance(last, Store):
             raise CannotInline("the producer does not end in the Store of an element")
@@ -71,9 +65,9 @@ class Producer:
                 raise CannotInline("the producer writes in more than one statement")
             if isinstance(s, For) and s.kind is not Kind.SERIAL:
                 raise CannotInline("the producer has parallel loops around part of its work")
-        if outputs[0].name in _read(nest.body):
+        if output.name in _read(nest.body):
             raise CannotInline("the producer reads its own output")
-        producer = Producer(nest, outputs[0], loops, work, last)
+        producer = Producer(nest, output, loops, work, last)
         if producer.variables(tuple(Int(0) for _ in last.index)) is None:
             raise CannotInline("the producer does not store every element exactly once")
         return producer
@@ -108,48 +102,15 @@ class Producer:
         work = _with_loop_names(rewrite.on_body(self.work), loops)
         return work, rewrite.on_value(self.store.value)
 
-    def renamed(
-        self, buffers: Mapping[str, str], sizes: Mapping[str, Index], known: Mapping[str, Extent]
-    ) -> Producer:
-        """With other names of buffers, with its sizes replaced, and with `known` as all sizes."""
 
-        def index(i: Index) -> Index | None:
-            match i:
-                case Size(name):
-                    return sizes[name]
-                case Fetch(buffer, at):
-                    return Fetch(buffers[buffer], tuple(map(rewrite.on_index, at)))
-                case _:
-                    return None
-
-        def value(v: Value) -> Value | None:
-            match v:
-                case Load(buffer, at, outside):
-                    return Load(buffers[buffer], tuple(map(rewrite.on_index, at)), outside)
-                case _:
-                    return None
-
-        rewrite = Rewrite(index=index, value=value)
-        renamed = {
-            b.name: replace(
-                b, name=buffers[b.name], extents=tuple(map(rewrite.on_index, b.extents))
-            )
-            for b in self.nest.buffers
-        }
-        store = replace(
-            self.store,
-            buffer=buffers[self.store.buffer],
-            index=tuple(map(rewrite.on_index, self.store.index)),
-            value=rewrite.on_value(self.store.value),
-        )
-        work = rewrite.on_body(self.work)
-        return Producer(
-            Nest(tuple(renamed.values()), dict(known), (*work, store)),
-            renamed[self.output.name],
-            {var: rewrite.on_index(extent) for var, extent in self.loops.items()},
-            work,
-            store,
-        )
+def written(nest: Nest) -> Buffer:
+    """The tensor of floats that a nest writes; CannotInline if it writes another or several."""
+    outputs = [b for b in nest.buffers if b.role == "out"]
+    if len(outputs) != 1:
+        raise CannotInline(f"the producer has {len(outputs)} outputs")
+    if not outputs[0].dtype.is_float:
+        raise CannotInline(f"storing as {outputs[0].dtype} changes the element")
+    return outputs[0]
 
 
 def _opened(body: Body) -> tuple[dict[str, Index], Body, Statement | None]:

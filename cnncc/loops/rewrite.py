@@ -91,6 +91,7 @@ class Rewrite:
     index: Callable[[Index], Index | None] = lambda _: None
     value: Callable[[Value], Value | None] = lambda _: None
     rename: Callable[[str], str] = lambda name: name  # locals
+    buffer: Callable[[str], str] = lambda name: name  # of Load, Store and Accumulate
 
     def on_index(self, i: Index) -> Index:
         return map_index(i, self.index)
@@ -105,7 +106,7 @@ class Rewrite:
             case Ref(name):
                 return Ref(self.rename(name))
             case Load(buffer, index, outside):
-                return Load(buffer, tuple(map(self.on_index, index)), outside)
+                return Load(self.buffer(buffer), tuple(map(self.on_index, index)), outside)
             case AsFloat(i):
                 return AsFloat(self.on_index(i))
             case Uniform(key, counter):
@@ -131,9 +132,11 @@ class Rewrite:
             case Guard(c, body):
                 return Guard(map_condition(c, self.index), self.on_body(body))
             case Store(buffer, index, v):
-                return Store(buffer, tuple(map(self.on_index, index)), self.on_value(v))
+                at = tuple(map(self.on_index, index))
+                return Store(self.buffer(buffer), at, self.on_value(v))
             case Accumulate(buffer, index, v):
-                return Accumulate(buffer, tuple(map(self.on_index, index)), self.on_value(v))
+                at = tuple(map(self.on_index, index))
+                return Accumulate(self.buffer(buffer), at, self.on_value(v))
             case Barrier():
                 return s
             case _:

@@ -31,8 +31,10 @@ def compile(
     plan the memory for this batch size now rather than at the first call; other sizes still work.
     What the text expects of `memory` is checked for this batch, or for one sample.
     `train`: compile a training step too, which needs a `train` block. `fuse=False`: one kernel per
-    operator, with the same results. `precision`: `default` or `exact`; both mean the same today,
-    because every algorithm in use is exact up to rounding. `num_threads`: at most this many
+    operator, with the same results. `precision`: `default`, or `exact`, with which
+    every convolution adds its products in the order of its definition; by default those of
+    inference that are large enough use Winograd's minimal filtering, whose rounding error is a few
+    times as large. `num_threads`: at most this many
     threads, by default the cores that the process may use; results do not depend on it.
     `max_memory`: refuse a plan, parameters included, over this many bytes, by default half of the
     machine's. Each program of a model (inference, evaluation, a training step, forward with

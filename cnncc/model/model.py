@@ -99,7 +99,7 @@ class Model:
                 positive(name, value)
         if not is_whole(seed) or not 0 <= seed < 1 << 63:
             raise ValueError(f"seed must be a whole number of 0 to 2^63 - 1, but got {seed!r}")
-        options = Options(target, fuse, num_threads, max_memory)
+        options = Options(target, fuse, num_threads, max_memory, precision == "exact")
         model = Model(network, options, train=train, seed=int(seed))
         model._programs.bind(None if batch is None else positive("batch", batch))
         return model

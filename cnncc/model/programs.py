@@ -36,6 +36,7 @@ class Options:
     fuse: bool = True
     threads: int | None = None
     max_memory: int | None = None
+    exact: bool = False  # every sum in the order of its definition
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ class Programs:
         """
         variant = self.network.inference
         if self.options.fuse:
-            check_claims(variant.graph, variant.module, batch=batch or 1)
+            exact = self.options.exact
+            check_claims(variant.graph, variant.module, batch=batch or 1, exact=exact)
         main = self.step.runtime if self.train else self.inference
         fixed = not any(n.type.symbols for n in main.graph.of("input"))
         if isinstance(main, Runtime) and fixed and batch is not None:
@@ -266,4 +268,4 @@ class Programs:
         self, graph: Graph, module: Module, enabled: bool, phases: dict[str, int] | None
     ) -> Fused:
         """The kernels of a graph, with what the spec forbids and requires."""
-        return kernels(graph, module, fuse=enabled, phases=phases)
+        return kernels(graph, module, fuse=enabled, phases=phases, exact=self.options.exact)

@@ -41,6 +41,7 @@ from cnncc.ops import (  # noqa: F401 - importing a room registers what is in it
     softmax,
     upsample,
     upsample_linear,
+    winograd,
 )
 from cnncc.ops.base import LAYERS, OPERATORS, Op, Sample, all_samples
 

@@ -1,7 +1,8 @@
-"""A group of nodes as one kernel: the sink's loop nest with its producers inlined.
+"""A group of nodes as one kernel: the sink's loop nest with its producers inlined, or pushed into
+the producer that computes several elements at a time.
 
-Fusion has only this mechanism, so a fused kernel does the same arithmetic in the same order as the
-kernels it replaces, and has the same bits.
+Fusion has only these two mechanisms, so a fused kernel does the same arithmetic in the same order
+as the kernels it replaces, and has the same bits.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from dataclasses import dataclass
 
 from cnncc.errors import CompilerBug
 from cnncc.graph.ir import Graph, Node
-from cnncc.loops.inline import inline, merged_names
-from cnncc.loops.ir import Nest
+from cnncc.loops.inline import inline
+from cnncc.loops.ir import Nest, Store
+from cnncc.loops.merge import merged
+from cnncc.loops.push import push
+from cnncc.loops.walk import statements
 from cnncc.ops.base import Op
 
 
@@ -76,10 +80,16 @@ def lower(graph: Graph, nodes: Sequence[Node], needed: Callable[[str], bool]) ->
                 b: known[t] for b, t in below_tensors.items() if t in known and t != producer.name
             }
             keep = needed(producer.name) and number == 0
-            names = merged_names(nest, below, buffer, keep=keep, alias=alias)
-            nest = inline(nest, below, buffer, keep=keep, alias=alias)
+            names = merged(nest, below, buffer, keep=keep, alias=alias).named(below)
+            nest = _joined(below)(nest, below, buffer, keep=keep, alias=alias)
             del tensors[buffer]
             tensors |= {names[b]: below_tensors[b] for b in names}
             left = {b.name for b in nest.buffers}
             tensors = {b: t for b, t in tensors.items() if b in left}
     return Kernel(tuple(nodes), nest, tuple(tensors[b.name] for b in nest.buffers))
+
+
+def _joined(producer: Nest) -> Callable[..., Nest]:
+    """How a consumer is fused with what computes its input."""
+    stores = sum(isinstance(s, Store) for s in statements(producer.body))
+    return push if stores > 1 else inline

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cnncc.errors import CompilerBug
 from cnncc.loops.build import NestBuilder, parallel, serial
-from cnncc.loops.inline import CannotInline, inline, merged_names
+from cnncc.loops.inline import CannotInline, inline
 from cnncc.loops.ir import (
     Assign,
     Both,
@@ -26,6 +26,7 @@ from cnncc.loops.ir import (
     prim,
 )
 from cnncc.loops.ir import test as compare
+from cnncc.loops.merge import merged
 from cnncc.loops.verify import verify
 from cnncc.loops.walk import statements, subvalues
 from cnncc.tensor import DType, TensorType
@@ -50,7 +51,7 @@ def check(consumer: Nest, producer: Nest, *, keep: bool = False, seed: int = 0) 
     """Compare the fused nest with the two in sequence, bit for bit; returns it."""
     fused = inline(consumer, producer, "x", keep=keep)
     verify(fused)
-    names = merged_names(consumer, producer, "x", keep=keep)
+    names = merged(consumer, producer, "x", keep=keep).named(producer)
     data = random_inputs(producer, BATCH, seed)
     more = {k: v for k, v in random_inputs(consumer, BATCH, seed + 1).items() if k != "x"}
     between = run(producer, BATCH, **data)["y"]
@@ -173,9 +174,9 @@ def test_clashing_names_and_sizes() -> None:
     """Both convolutions have a w, and sizes of one name with other values."""
     consumer, producer = conv(3, 2, 4, 4, 3), conv(2, 3, 5, 5, 2)
     fused = check(consumer, producer)
-    assert merged_names(consumer, producer, "x") == {"x": "x", "w": "x_w"}
+    assert merged(consumer, producer, "x").named(producer) == {"x": "x", "w": "x_w"}
     assert [b.name for b in fused.buffers] == ["x", "x_w", "w", "y"]
-    kept = merged_names(consumer, producer, "x", keep=True)
+    kept = merged(consumer, producer, "x", keep=True).named(producer)
     assert kept == {"x": "x_x", "w": "x_w", "y": "x"}
     assert (fused.sizes["kh"], fused.sizes["x_kh"]) == (3, 2)
 

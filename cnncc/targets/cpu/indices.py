@@ -29,6 +29,7 @@ from cnncc.loops.ir import (
     mul,
 )
 from cnncc.loops.walk import subindices
+from cnncc.targets.cpu.bases import Base, parted
 from cnncc.targets.cpu.lane import (
     LANE,
     POSITION,
@@ -83,9 +84,21 @@ class IndexPrinter:
     names: set[str] = field(default_factory=set, kw_only=True)  # words of the vector module
     arguments: dict[str, None] = field(default_factory=dict, kw_only=True)
     """Run-time integers, in order of first use."""
+    bases: dict[tuple[str, Base], str] = field(default_factory=dict, kw_only=True)
+    """Names of the sums that several addresses share."""
 
     def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Steps]:
         """The element's place in the buffer, and the steps from there."""
+        place, steps = self.place(buffer, index)
+        if self.bases:
+            base, rest = parted(place, Size(f"{buffer}_at"))
+            name = self.bases.get((buffer, base))
+            if name is not None:
+                place = Var(name) + rest
+        return self.index(place), steps
+
+    def place(self, buffer: str, index: tuple[Index, ...]) -> tuple[Index, Steps]:
+        """The element's place and the steps from there, as indices."""
         total: Index = Size(f"{buffer}_at")
         position: Index | None = None
         vector: Index | None = None
@@ -109,7 +122,7 @@ class IndexPrinter:
                 )
             else:
                 total = add(total, mul(rest, apart))
-        return self.index(total), Steps(position, vector, lane)
+        return total, Steps(position, vector, lane)
 
     def index(self, i: Index | int) -> str:
         """The text of an index."""

@@ -33,6 +33,7 @@ from cnncc.loops.ir import (
     Mod,
     Prim,
     Ref,
+    Size,
     Statement,
     Store,
     Uniform,
@@ -40,7 +41,9 @@ from cnncc.loops.ir import (
     Var,
 )
 from cnncc.loops.rewrite import Rewrite, substitute
+from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, subvalues, value_indices, values
+from cnncc.targets.cpu.bases import parted, shared, total
 from cnncc.targets.cpu.indices import IndexPrinter, Spread, Steps
 from cnncc.targets.cpu.lane import (
     LANE,
@@ -87,9 +90,27 @@ class Printer(IndexPrinter):
 
     def body(self, body: Body, indent: int) -> list[str]:
         """The lines of a body."""
-        self._spreads = {}
+        self._spreads, self.bases = {}, {}
         self._learn(body)
-        return list(self._lines(body, "    " * indent))
+        pad = "    " * indent
+        return [*self._named_bases(body, pad), *self._lines(body, pad)]
+
+    def _named_bases(self, body: Body, pad: str) -> Iterator[str]:
+        """Names for what the addresses of a body without loops have in common. A fetched index may
+        exist only where a guard holds, so it is no part of one.
+        """
+        if any(isinstance(s, For) for s in statements(body)):
+            return
+        if any(isinstance(i, Fetch) for i in indices(body)):
+            return
+        try:
+            places = [(b, self.place(b, index)[0]) for b, index in accesses(body)]
+        except NotInTile:  # the body will be printed position by position
+            return
+        bases = [(b, parted(place, Size(f"{b}_at"))[0]) for b, place in places]
+        for number, (buffer, base) in enumerate(shared(bases)):
+            yield f"{pad}place{number} = {self.index(total(base))}"
+            self.bases[buffer, base] = f"place{number}"
 
     def _lines(self, body: Body, pad: str) -> Iterator[str]:
         if not body:

@@ -12,9 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from cnncc.loops.affine import extent_of
-from cnncc.loops.ir import Div, For, Index, Kind, Load, Mod, Nest, Size, Store, Var
+from cnncc.loops.ir import (
+    Body,
+    Buffer,
+    Div,
+    For,
+    Index,
+    Kind,
+    Let,
+    Load,
+    Mod,
+    Nest,
+    Size,
+    Store,
+    Var,
+)
 from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
@@ -24,6 +39,7 @@ WIDTHS = {  # by registers, tiles that were measured (bench/tile.py)
     32: (16, 14, 8, 7, 6, 4, 3, 2),  # 12 makes LLVM spill
     16: tuple(range(14, 1, -1)),
 }
+LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
 LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
@@ -80,6 +96,8 @@ def choose(
     lanes = lanes if vector else 1
     extent = _value(loops[vector], nest) if vector else 1
     block = block_lanes(extent, lanes) if lanes > 1 else 1
+    if not reduces and _held_at_once(nest, body) > held:
+        block = max(lanes, LINE)
     for group in _divisors(nest, vector):
         # blocks that do not cross groups see one group each
         if group % block:
@@ -105,6 +123,20 @@ def choose(
     )  # fmt: skip
 
 
+def _held_at_once(nest: Nest, body: Body) -> int:
+    """Values that a body on activations keeps in registers: its longest run of loads. A parameter
+    is computed once, and in the blocks in which it is stored.
+    """
+    if not all(_batched(b) for b in nest.buffers if b.role == "out"):
+        return 0
+    loads = [isinstance(s, Let) and isinstance(s.value, Load) for s in body]
+    return max((len(list(run)) for loaded, run in groupby(loads) if loaded), default=0)
+
+
+def _batched(buffer: Buffer) -> bool:
+    return bool(buffer.extents) and buffer.extents[0] == Size("n")
+
+
 def strided_parameters(
     nest: Nest, innermost: Mapping[str, int], lanes: int
 ) -> list[tuple[int, int]]:
@@ -121,8 +153,7 @@ def strided_parameters(
             continue
         number = next(i for i, b in enumerate(nest.buffers) if b.name == v.buffer)
         buffer = nest.buffers[number]
-        batched = bool(buffer.extents) and buffer.extents[0] == Size("n")
-        if batched or len(buffer.extents) < 2 or buffer.role != "in":
+        if _batched(buffer) or len(buffer.extents) < 2 or buffer.role != "in":
             continue
         axes = [a for a, i in enumerate(v.index) if lane in set(subindices(i))]
         if axes and axes[0] != innermost[v.buffer]:

@@ -1,0 +1,315 @@
+"""Winograd's minimal filtering F(m x m, 3 x 3) as operators: a convolution with stride 1 in fewer
+multiplications.
+
+    y = A^T [ sum over c of (G w G^T) * (B^T d B) ] A
+
+for each tile of m x m outputs, d being the (m + 2) x (m + 2) inputs that it reads. The products of
+the n x n places of a tile (n = m + 2) are independent: at every place p a matrix product over the
+channels. `passes/winograd.py` puts these operators in the place of a convolution; results differ
+from it by rounding.
+
+    u = winograd_filter(w)       w [K, C, 3, 3]    -> u [K, C, n n]
+    v = winograd_input(x)        x [*, C, h, w]    -> v [*, C, n n, tiles]
+    z = winograd_product(v, u)                     -> z [*, K, n n, tiles]
+    y = winograd_output(z, bias)                   -> y [*, K, h', w']
+
+Source: Lavin and Gray, "Fast algorithms for convolutional neural networks" (CVPR 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cnncc.graph.ir import ShapeError
+from cnncc.loops.build import NestBuilder, parallel, serial
+from cnncc.loops.ir import (
+    Assign,
+    Guard,
+    Index,
+    Let,
+    Lit,
+    Nest,
+    Ref,
+    Statement,
+    Value,
+    Var,
+    prim,
+    test,
+)
+from cnncc.ops.base import Array, Cost, Op, Sample, operator
+from cnncc.ops.toom_cook import TAPS, filtering, floats, times, times_paired
+from cnncc.tensor import DType, Extent, TensorType, evaluate
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def tiles(extent: Extent, m: int) -> Extent:
+    """Tiles of m outputs along an axis; the last may reach beyond it."""
+    return (extent + (m - 1)) // m
+
+
+@dataclass
+class _Straight:
+    """Statements that give each value a name of its own."""
+
+    statements: list[Statement] = field(default_factory=list)
+
+    def __call__(self, value: Value) -> Value:
+        if isinstance(value, Ref):
+            return value
+        name = f"v{len(self.statements)}"
+        self.statements.append(Let(name, value))
+        return Ref(name)
+
+
+@operator("winograd_filter")
+@dataclass(frozen=True)
+class WinogradFilter(Op):
+    """w [K, C, 3, 3] -> u [K, C, n n]: G w G^T."""
+
+    m: int
+
+    linear = (0,)
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        (w,) = types
+        if w.batched or w.shape[2:] != (TAPS, TAPS):
+            raise ShapeError("E0201", f"winograd_filter takes [K, C, 3, 3], but got {w}")
+        return w.with_shape((*w.shape[:2], filtering(self.m).length ** 2))
+
+    def reference(self, *arrays: Array) -> Array:
+        (w,) = arrays
+        g = floats(filtering(self.m).g).astype(w.dtype)
+        return np.asarray(np.einsum("ai,kcij,bj->kcab", g, w, g).reshape(*w.shape[:2], -1))
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n, f, name = NestBuilder(), filtering(self.m), _Straight()
+        w, u = n.input("w", types[0], "k c 3 3"), n.output("u", out, f"k c {f.length**2}")
+        place: tuple[Index, ...] = (Var("i_k"), Var("i_c"))
+        taps = [[name(w[(*place, a, b)]) for b in range(TAPS)] for a in range(TAPS)]
+        made = _transposed([times(f.g, column, name) for column in _transposed(taps)])
+        rows = [times(f.g, row, name) for row in made]
+        stores = [
+            u.store((*place, a * f.length + b), v)
+            for a, row in enumerate(rows)
+            for b, v in enumerate(row)
+        ]
+        axes = [("i_k", n.size("k", out.shape[0])), ("i_c", n.size("c", out.shape[1]))]
+        return n.nest(parallel(axes, *name.statements, *stores))
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for m in (2, 4):
+            w = TensorType(DType.F32, (5, 3, TAPS, TAPS), batched=False)
+            yield Sample(cls(m), (w,), exact=m == 2)
+
+
+@operator("winograd_input")
+@dataclass(frozen=True)
+class WinogradInput(Op):
+    """x [*, C, h, w] -> v [*, C, n n, tiles]: B^T d B of every tile, zeros outside x."""
+
+    m: int
+    pads: Pads
+
+    linear = (0,)
+
+    def extents(self, x: TensorType) -> tuple[Extent, ...]:
+        """Of the convolution's result."""
+        return tuple(e + (sum(p) - (TAPS - 1)) for e, p in zip(x.spatial, self.pads, strict=True))
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        (x,) = types
+        if not x.batched or x.rank != 2:
+            raise ShapeError("E0201", f"winograd_input takes [*, C, h, w], but got {x}")
+        h, w = (tiles(e, self.m) for e in self.extents(x))
+        return x.with_shape((x.channels, filtering(self.m).length ** 2, h * w))
+
+    def oracle(self, types: tuple[TensorType, ...], arrays: Sequence[Array]) -> Array:
+        (x,) = arrays
+        f = filtering(self.m)
+        h, w = (evaluate(tiles(e, self.m), {}) for e in self.extents(types[0]))
+        amounts = [
+            (lo, max(0, (t - 1) * self.m + f.length - lo - e))
+            for (lo, _), t, e in zip(self.pads, (h, w), x.shape[2:], strict=True)
+        ]
+        seen = np.pad(x, [(0, 0), (0, 0), *amounts])
+        windows = np.lib.stride_tricks.sliding_window_view(seen, (f.length, f.length), (2, 3))
+        d = windows[:, :, : h * self.m : self.m, : w * self.m : self.m]
+        bt = floats(f.bt).astype(x.dtype)
+        v = np.einsum("ai,nchwij,bj->ncabhw", bt, d, bt)
+        return np.asarray(v.reshape(*x.shape[:2], f.length**2, h * w))
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n, f, name = NestBuilder(), filtering(self.m), _Straight()
+        x, v = n.input("x", types[0], "n c s0 s1"), n.output("v", out, f"n c {f.length**2} t")
+        counts = [n.size(f"t{a}", tiles(e, self.m)) for a, e in enumerate(self.extents(types[0]))]
+        sample: tuple[Index, ...] = (Var("i_n"), Var("i_c"))
+        lows = [n.size(f"lo{a}", lo) for a, (lo, _) in enumerate(self.pads)]
+        starts = [Var(f"i_s{a}") * self.m + lows[a] * -1 for a in range(2)]
+        d = [
+            [name(x.padded((*sample, starts[0] + a, starts[1] + b), 0.0)) for b in range(f.length)]
+            for a in range(f.length)
+        ]
+        made = _transposed([times(f.bt, column, name) for column in _transposed(d)])
+        rows = [times(f.bt, row, name) for row in made]
+        tile = Var("i_s0") * counts[1] + Var("i_s1")
+        stores = [
+            v.store((*sample, a * f.length + b, tile), value)
+            for a, row in enumerate(rows)
+            for b, value in enumerate(row)
+        ]
+        axes = [("i_n", n.size("n", n.sizes["n"])), ("i_s0", counts[0]), ("i_s1", counts[1]),
+                ("i_c", n.size("c", out.channels))]  # fmt: skip
+        return n.nest(parallel(axes, *name.statements, *stores))
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for m, h, w, pads in CASES:
+            x = TensorType(DType.F32, (3, h, w), batched=True)
+            yield Sample(cls(m, pads), (x,), exact=m == 2)
+
+
+@operator("winograd_product")
+@dataclass(frozen=True)
+class WinogradProduct(Op):
+    """v [*, C, n n, tiles], u [K, C, n n] -> z [*, K, n n, tiles]: at each place the product over
+    the channels.
+    """
+
+    linear = (0, 1)
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        v, u = types
+        if u.batched or len(u.shape) != 3 or u.shape[1:] != v.shape[:2]:
+            raise ShapeError("E0201", f"winograd_product takes matching places: {v}, {u}")
+        return v.with_shape((u.shape[0], *v.shape[1:]))
+
+    def reference(self, *arrays: Array) -> Array:
+        v, u = arrays
+        return np.asarray(np.einsum("ncpt,kcp->nkpt", v, u))
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n = NestBuilder()
+        v, u = n.input("v", types[0], "n c p t"), n.input("u", types[1], "k c p")
+        z = n.output("z", out, "n k p t")
+        sample, k, c, p, t = (Var(f"i_{a}") for a in ("n", "k", "c", "p", "t"))
+        add = Assign("acc", prim("fma", v[sample, c, p, t], u[k, c, p], Ref("acc")))
+        axes = [(f"i_{a}", n.size(a, n.sizes[a])) for a in ("n", "k", "p", "t")]
+        channels = [("i_c", n.size("c", n.sizes["c"]))]
+        return n.nest(
+            parallel(
+                axes,
+                Let("acc", Lit(0.0)),
+                serial(channels, add),
+                z.store((sample, k, p, t), Ref("acc")),
+            )
+        )
+
+    def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
+        macs = out.elements * types[0].channels
+        return Cost(macs, 2 * macs)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for c, k, places, count in ((3, 5, 4, 7), (17, 33, 3, 2), (2, 16, 2, 15)):
+            v = TensorType(DType.F32, (c, places, count), batched=True)
+            u = TensorType(DType.F32, (k, c, places), batched=False)
+            yield Sample(cls(), (v, u))
+
+
+@operator("winograd_output")
+@dataclass(frozen=True)
+class WinogradOutput(Op):
+    """z [*, K, n n, tiles], bias [K] if any -> y [*, K, h, w]: A^T z A of every tile, plus bias."""
+
+    m: int
+    extents: tuple[Extent, Extent]
+
+    linear = (0,)
+
+    def infer(self, types: tuple[TensorType, ...]) -> TensorType:
+        z, *bias = types
+        h, w = (tiles(e, self.m) for e in self.extents)
+        if not z.batched or z.shape[1:] != (filtering(self.m).length ** 2, h * w):
+            raise ShapeError("E0201", f"winograd_output has no tiles of {self.extents} in {z}")
+        if bias and (bias[0].batched or bias[0].shape != z.shape[:1]):
+            raise ShapeError("E0201", f"winograd_output: the bias is [K], but got {bias[0]}")
+        return z.with_shape((z.channels, *self.extents))
+
+    def oracle(self, types: tuple[TensorType, ...], arrays: Sequence[Array]) -> Array:
+        z, *bias = arrays
+        f = filtering(self.m)
+        h, w = (evaluate(e, {}) for e in self.infer(types).spatial)
+        down, right = (evaluate(tiles(e, self.m), {}) for e in (h, w))
+        places = z.reshape(*z.shape[:2], f.length, f.length, down, right)
+        at = floats(f.at).astype(z.dtype)
+        y = np.einsum("ai,nkijhw,bj->nkhawb", at, places, at)
+        y = y.reshape(*z.shape[:2], down * self.m, right * self.m)[:, :, :h, :w]
+        return np.asarray(y + bias[0][:, None, None] if bias else y)
+
+    def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
+        n, f, name = NestBuilder(), filtering(self.m), _Straight()
+        z = n.input("z", types[0], f"n k {f.length**2} t")
+        bias = n.input("bias", types[1], "k") if len(types) > 1 else None
+        y = n.output("y", out, "n k s0 s1")
+        counts = [n.size(f"t{a}", tiles(e, self.m)) for a, e in enumerate(out.spatial)]
+        sample: tuple[Index, ...] = (Var("i_n"), Var("i_k"))
+        tile = Var("i_t0") * counts[1] + Var("i_t1")
+        m = [
+            [name(z[(*sample, a * f.length + b, tile)]) for b in range(f.length)]
+            for a in range(f.length)
+        ]
+        made = _transposed([times_paired(f.at, column, name) for column in _transposed(m)])
+        start = name(bias[Var("i_k")]) if bias else None
+        stores: list[Statement] = []
+        for a, row in enumerate(made):
+            values = times_paired(f.at, row, name)
+            if start is not None:
+                values = [name(prim("add", value, start)) for value in values]
+            places = [Var(f"i_t{k}") * self.m for k in range(2)]
+            column: list[Statement] = []
+            for b, value in enumerate(values):
+                store = y.store((*sample, places[0] + a, places[1] + b), value)
+                column += self._inside(out, 1, b, n, places[1], (store,))
+            stores += self._inside(out, 0, a, n, places[0], tuple(column))
+        axes = [("i_n", n.size("n", n.sizes["n"])), ("i_t0", counts[0]), ("i_t1", counts[1]),
+                ("i_k", n.size("k", out.channels))]  # fmt: skip
+        return n.nest(parallel(axes, *name.statements, *stores))
+
+    def _inside(
+        self, out: TensorType, axis: int, at: int, n: NestBuilder, start: Index,
+        body: tuple[Statement, ...],
+    ) -> tuple[Statement, ...]:  # fmt: skip
+        """The body for positions of the result alone: the last tile may reach beyond it."""
+        extent = out.spatial[axis]
+        if at == 0 or (isinstance(extent, int) and extent % self.m == 0):
+            return body
+        return (Guard(test("<", start + at, n.size(f"s{axis}", extent)), body),)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for m, h, w, pads in CASES:
+            v = WinogradInput(m, pads)
+            x = TensorType(DType.F32, (3, h, w), batched=True)
+            extents = v.extents(x)
+            z = v.infer((x,)).with_shape((5, *v.infer((x,)).shape[1:]))
+            bias = TensorType(DType.F32, (5,), batched=False)
+            op = cls(m, (extents[0], extents[1]))
+            yield Sample(op, (z,), exact=True)
+            yield Sample(op, (z, bias), exact=True)
+
+
+CASES: tuple[tuple[int, int, int, Pads], ...] = (
+    (2, 6, 8, ((1, 1), (1, 1))),
+    (2, 7, 5, ((0, 0), (2, 1))),
+    (4, 8, 12, ((1, 1), (1, 1))),
+    (4, 7, 9, ((1, 1), (0, 2))),
+)
+
+
+def _transposed(rows: Sequence[Sequence[Value]]) -> list[list[Value]]:
+    return [list(column) for column in zip(*rows, strict=True)]

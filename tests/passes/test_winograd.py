@@ -1,0 +1,127 @@
+"""Which convolutions become Winograd's, and that the network stays what it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cnncc
+from cnncc.compiler import front, kernels
+from cnncc.graph.verify import verify
+from cnncc.passes.winograd import with_winograd
+
+WIDE = "32, 12, 13"
+
+
+def net(layer: str, shape: str = WIDE, after: str = "") -> str:
+    return f"net n {{\n  input x: f32[{shape}]\n  output y = x -> {layer}{after}\n}}\n"
+
+
+def operators(text: str) -> list[str]:
+    return [n.op.name for n in with_winograd(front(text).graph).nodes if n.inputs]
+
+
+CHAIN = ["winograd_filter", "winograd_input", "winograd_product", "winograd_output"]
+
+
+def test_a_large_convolution_is_replaced() -> None:
+    assert operators(net("conv(32, 3x3, pad = same)")) == CHAIN
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "conv(32, 3x3, stride = 2, fit = floor)",
+        "conv(32, 3x3, dilation = 2)",
+        "conv(32, 5x5)",
+        "conv(32, 1x1)",
+        "conv(32, 3x3, connect = groups(2))",
+        "conv(32, 3x3, share = tiled(2))",
+        "conv(32, 3x3, bias = untied)",
+        "conv(8, 3x3)",
+    ],
+)
+def test_others_stay(layer: str) -> None:
+    assert not set(operators(net(layer))) & set(CHAIN)
+
+
+@pytest.mark.parametrize("shape", ["32, 8, 8", "4, 99, 99", "32, 9", "32, 4, 5, 6"])
+def test_small_ones_and_other_ranks_stay(shape: str) -> None:
+    size = "x".join(["3"] * shape.count(",")) if shape.count(",") > 1 else "(3,)"
+    assert not set(operators(net(f"conv(32, {size}, pad = same)", shape))) & set(CHAIN)
+
+
+def test_symbolic_extents_stay() -> None:
+    text = "net n {\n  input x: f32[32, H, W]\n  output y = x -> conv(32, 3x3, pad = same)\n}\n"
+    assert operators(text) == ["conv"]
+
+
+def test_names_types_and_outputs_stay() -> None:
+    before = front(net("conv(32, 3x3, pad = same)", after=" -> relu -> maxpool(2x2, fit = floor)"))
+    graph = before.graph
+    after = verify(with_winograd(graph), "winograd")
+    assert after.outputs == graph.outputs
+    for node in graph.nodes:
+        assert after[node.name].type == node.type
+        assert after[node.name].origin == node.origin
+
+
+RESIDUAL = """
+net n {
+  input x: f32[32, 11, 14]
+  a = x -> conv(48, 3x3, pad = same) -> batchnorm -> relu
+  b = a -> conv(32, 3x3, pad = same, bias = none)
+  output y = add(b, x) -> relu
+}
+"""
+
+
+def test_the_epilogue_is_in_the_kernel_of_the_last_transform() -> None:
+    checked = front(RESIDUAL)
+    fused = kernels(checked.graph, checked.module)
+    ends = [tuple(n.op.name for n in k.nodes) for k in fused.kernels]
+    assert ("winograd_output", "affine", "relu") in ends
+    assert ("winograd_output", "add", "relu") in ends
+
+
+def test_both_targets_fused_or_not_have_the_same_bits() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 32, 11, 14)).astype(np.float32)
+    results = [
+        cnncc.compile(RESIDUAL, target=target, fuse=fuse, num_threads=threads)(x)
+        for target, fuse, threads in (
+            ("interp", False, None), ("interp", True, None), ("cpu", False, 1), ("cpu", True, 1),
+            ("cpu", True, 2),
+        )
+    ]  # fmt: skip
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+    exact = cnncc.compile(RESIDUAL, precision="exact")(x)
+    assert not np.array_equal(results[0], exact)
+    assert np.linalg.norm(results[0] - exact) < 2e-6 * np.linalg.norm(exact)
+
+
+def test_exact_precision_keeps_the_definition_of_every_sum() -> None:
+    checked = front(RESIDUAL)
+    fused = kernels(checked.graph, checked.module, exact=True)
+    assert not {n.op.name for k in fused.kernels for n in k.nodes} & set(CHAIN)
+    x = np.random.default_rng(0).integers(-4, 5, (2, 32, 11, 14)).astype(np.float32)
+    text = net("conv(32, 3x3, pad = same, bias = none)", "32, 11, 14")
+    model = cnncc.compile(text, precision="exact")
+    w = np.random.default_rng(1).integers(-4, 5, (32, 32, 3, 3)).astype(np.float32)
+    model.load_state_dict({"y.weight": w})
+    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)]).astype(np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    assert np.array_equal(model(x), np.einsum("nchwij,kcij->nkhw", windows, w))
+
+
+def test_training_is_not_rewritten() -> None:
+    assert "winograd" not in " ".join(
+        n.op.name for n in kernels_of_training().graph.nodes if n.inputs
+    )
+
+
+def kernels_of_training():  # type: ignore[no-untyped-def]
+    from cnncc.passes.training import seeded_graph
+
+    checked = front(RESIDUAL)
+    step = seeded_graph(checked.graph, checked.module)
+    return kernels(step.graph, checked.module, phases=dict(step.phases))
