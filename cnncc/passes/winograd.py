@@ -8,6 +8,7 @@ that the direct one has itself; `precision = "exact"` leaves every convolution a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cnncc.graph.ir import Graph, Node
@@ -28,15 +29,21 @@ TRANSFORM = 12  # multiply-adds in the time in which one number of a tile is tra
 GAIN = 0.8  # the share of the direct time that is worth other bits
 
 
-def with_winograd(graph: Graph) -> Graph:
-    """The graph with convolutions replaced where the rule finds that it pays. Names of tensors and
-    their types stay.
+def with_winograd(graph: Graph, choice: Mapping[str, int] | None = None) -> Graph:
+    """The graph with convolutions replaced, those of `choice` or where the rule finds that it pays.
+    Names of tensors and their types stay.
     """
+    choice = choices(graph) if choice is None else choice
     nodes: list[Node] = []
     for node in graph.nodes:
-        m = chosen(node, graph)
-        nodes += [node] if m is None else _replaced(node, graph, m)
-    return graph.with_nodes(nodes) if len(nodes) > len(graph.nodes) else graph
+        nodes += _replaced(node, graph, choice[node.name]) if node.name in choice else [node]
+    return graph.with_nodes(nodes) if choice else graph
+
+
+def choices(graph: Graph) -> dict[str, int]:
+    """The m of F(m x m, 3 x 3) for every node that is to be replaced."""
+    found = {node.name: chosen(node, graph) for node in graph.nodes}
+    return {name: m for name, m in found.items() if m is not None}
 
 
 def chosen(node: Node, graph: Graph) -> int | None:

@@ -23,6 +23,7 @@ from cnncc.ops.base import Array
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.training import seeded_graph, training_graph
+from cnncc.passes.winograd import choices, with_winograd
 from cnncc.targets.arrays import NUMPY
 from cnncc.targets.cpu.machine import detect
 from cnncc.train.init import initial
@@ -62,7 +63,8 @@ class _Program:
     forward: tuple[Node, ...]
 
     def fused(self, *, fuse: bool) -> Fused:
-        return compiler.kernels(self.graph, self.module, fuse=fuse, phases=self.phases)
+        # which algorithms run was decided on the network as it is, not on the smaller one
+        return compiler.kernels(self.graph, self.module, fuse=fuse, phases=self.phases, exact=True)
 
 
 def verify_network(
@@ -78,8 +80,8 @@ def verify_network(
     checked = compiler.front(source, arguments=arguments)
     _require_layers(checked.graph, settings.layers)
     inference = reduced(checked.graph, settings.extents, full=settings.full)
-    programs = [_Program("inference", inference.graph, checked.module, None, "",
-                         inference.graph.nodes)]  # fmt: skip
+    run = with_winograd(inference.graph, choices(checked.graph))
+    programs = [_Program("inference", run, checked.module, None, "", inference.graph.nodes)]
     programs.append(_training(source, arguments, checked, inference.graph, settings))
     broken = [v for p in programs for v in _out_of_bounds(p, settings)]
     if broken:  # such a kernel could write anywhere: nothing is run
