@@ -96,7 +96,7 @@ def choose(
     lanes = lanes if vector else 1
     extent = _value(loops[vector], nest) if vector else 1
     block = block_lanes(extent, lanes) if lanes > 1 else 1
-    if not reduces and _held_at_once(nest, body) > held:
+    if lanes > 1 and not reduces and _held_at_once(nest, body) > held:
         block = max(lanes, LINE)
     for group in _divisors(nest, vector):
         # blocks that do not cross groups see one group each
