@@ -77,7 +77,7 @@ def test_the_readme_has_the_two_commands_that_start_from_nothing():
         "python3 -m venv .venv && .venv/bin/pip install -q . "
         "&& .venv/bin/cnncc train lenet_digits --data digits",
         "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' "
-        "&& .venv/bin/python -m pytest -q",
+        "&& .venv/bin/python -m pytest -q -n auto --dist worksteal",
     ]
 
 

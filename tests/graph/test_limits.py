@@ -12,10 +12,10 @@ SECONDS = 5.0
 
 
 def code_of(text: str) -> str:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError) as caught:
         front(text)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     for diagnostic in caught.value.diagnostics:
         assert len(render(diagnostic)) < 20_000
     return caught.value.diagnostics[0].code
@@ -119,10 +119,10 @@ def test_deep_but_legal_nesting_stays_within_the_interpreter() -> None:
 
 
 def test_ten_thousand_layers_are_allowed() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     graph = front(net("z = x repeat 9_999 { z = relu(z) }")).graph
     assert len(graph.nodes) == 10_001
-    assert time.perf_counter() - start < 4 * SECONDS
+    assert time.process_time() - start < 4 * SECONDS
 
 
 def test_messages_do_not_grow_with_values() -> None:

@@ -61,11 +61,11 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_texts_get_a_diagnostic_at_once(name):
     text, code = HOSTILE[name]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SpecError) as caught:
         parse(text, "hostile.cnn")
     shown = str(caught.value)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     diagnostics = caught.value.diagnostics
     assert code in {diagnostic.code for diagnostic in diagnostics}
     assert len(diagnostics) <= limits.ERRORS
@@ -103,14 +103,14 @@ def test_one_more_than_the_limit_is_not(text, code):
 def test_the_largest_file_is_read_and_formatted_in_seconds():
     lines = limits.WORDS // 8
     text = "net n {\n" + "y = f(x)  # text\n" * (lines - 2) + "}"
-    start = time.perf_counter()
+    start = time.process_time()
     formatted = format_text(text)
-    assert time.perf_counter() - start < 4 * SECONDS
+    assert time.process_time() - start < 4 * SECONDS
     assert formatted.count("# text") == lines - 2
     wide = "net n { y = f(" + "a, #\n" * (limits.WORDS // 3 - 5) + "a) }"
-    start = time.perf_counter()
+    start = time.process_time()
     assert format_text(wide).count("#") == limits.WORDS // 3 - 5
-    assert time.perf_counter() - start < 4 * SECONDS
+    assert time.process_time() - start < 4 * SECONDS
 
 
 def mistakes(text: str) -> tuple[Diagnostic, ...]:

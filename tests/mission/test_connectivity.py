@@ -60,7 +60,7 @@ def test_S31_cost_of_dense_local_and_shared_connections() -> None:
 
 
 def test_S32_S33_what_cannot_be_allocated_is_still_counted() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     image = [1, 200, 200]
     checked(image, "flatten -> dense(40_000, bias = none)", "params == 1_600_000_000")
     checked(image, "flatten -> dense(40_000)", "params == 1_600_040_000")
@@ -70,7 +70,7 @@ def test_S32_S33_what_cannot_be_allocated_is_still_counted() -> None:
     checked(colour, f"{local}, pad = replicate(1))", "params == 1_080_000")
     checked(colour, f"{local}, pad = 1)", "params == 1_072_812")
     checked(colour, "conv(1, 3x3, pad = 1, bias = none)", "params == 27")
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_S34_sparsity_without_tying_is_a_local_layer() -> None:
