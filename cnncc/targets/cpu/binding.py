@@ -24,6 +24,7 @@ from cnncc.targets.cpu.memory import lasting, placements
 from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.store import Store
+from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.targets.cpu.team import Team
 from cnncc.tensor import evaluate
 
@@ -164,8 +165,8 @@ def _rows_per_task(
     placements: Mapping[str, Placement],
     threads: int,
 ) -> int:
-    """Rows whose input stays in cache while a block of weights goes over them, and enough tasks for
-    all threads.
+    """Rows whose input stays in cache while a block of weights goes over them, and tasks that all
+    threads share evenly.
     """
     loops, _ = parallel_loops(nest)
     rows = max(1, product_of([loops[v] for v in s.rows], sizes))
@@ -174,9 +175,8 @@ def _rows_per_task(
     names = [b.name for b in nest.buffers if b.role == "in"]
     tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
     read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
-    fitting = max(1, CHUNK_BYTES * rows // max(read, 1))
-    balanced = max(1, rows * blocks // (4 * threads))
-    return max(1, min(rows, fitting, balanced))
+    fitting = max(1, min(rows, CHUNK_BYTES * rows // max(read, 1)))
+    return rows_per_task(rows, blocks, fitting, threads)
 
 
 def _too_large(

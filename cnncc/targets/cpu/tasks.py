@@ -1,0 +1,35 @@
+"""How the work of a kernel is cut into tasks: chunks of rows by blocks of lanes.
+
+A kernel's shares are equal counts of tasks in a row, so chunks should be of equal size and as many
+as the threads can share evenly: of 28 rows in chunks of 9, one of two threads would get 18.
+"""
+
+from __future__ import annotations
+
+EVEN = 1.02  # what the busiest thread may have, of an equal part; smaller chunks read more weights
+
+
+def rows_per_task(rows: int, blocks: int, most: int, threads: int) -> int:
+    """Rows of a chunk: at most `most`, and the busiest of the threads has as little as possible."""
+    fewest = -(-rows // most)
+    sizes = dict.fromkeys(-(-rows // n) for n in range(fewest, min(rows, fewest + 4 * threads) + 1))
+    best, least = 1, float("inf")
+    for size in sizes:
+        load = busiest(rows, blocks, size, threads)
+        if load * threads <= EVEN * rows * blocks:
+            return size
+        if load < least:
+            best, least = size, load
+    return best
+
+
+def busiest(rows: int, blocks: int, size: int, threads: int) -> int:
+    """Rows of blocks that the thread with the most work has, in chunks of `size` rows."""
+    tasks = -(-rows // size) * blocks
+
+    def before(task: int) -> int:
+        chunk, block = divmod(task, blocks)
+        return chunk * size * blocks + min(size, rows - chunk * size) * block
+
+    ends = [before(tasks * t // threads) for t in range(threads)] + [rows * blocks]
+    return max(b - a for a, b in zip(ends, ends[1:], strict=False))
