@@ -6,6 +6,8 @@ as the threads can share evenly: of 28 rows in chunks of 9, one of two threads w
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 EVEN = 1.02  # what the busiest thread may have, of an equal part; smaller chunks read more weights
 
 
@@ -32,4 +34,4 @@ def busiest(rows: int, blocks: int, size: int, threads: int) -> int:
         return chunk * size * blocks + min(size, rows - chunk * size) * block
 
     ends = [before(tasks * t // threads) for t in range(threads)] + [rows * blocks]
-    return max(b - a for a, b in zip(ends, ends[1:], strict=False))
+    return max(b - a for a, b in pairwise(ends))
