@@ -60,5 +60,5 @@ def border_arguments(p: Placement) -> list[int]:
     spatial = list(zip(p.dims[2:], p.halo, strict=True))
     spatial = [(1, (0, 0))] * (3 - len(spatial)) + spatial
     (e0, (lo0, hi0)), (e1, (lo1, hi1)), (e2, (lo2, hi2)) = spatial
-    c = p.dims[1]
-    return [p.dims[0], e0, e1, lo0, lo1, hi0, hi1, lo2 * c, hi2 * c, e2 * c]
+    pitch = p.strides[-1]  # from one position to the next
+    return [p.dims[0], e0, e1, lo0, lo1, hi0, hi1, lo2 * pitch, hi2 * pitch, e2 * pitch]

@@ -18,6 +18,8 @@ from cnncc.targets.cpu.schedule import block_lanes
 from cnncc.tensor import TensorType
 
 ALIGN = 64  # bytes; arena offsets are multiples of it
+ALIASING = 2048  # bytes: lines so far apart share two sets of a first-level cache, with stride 2 one
+WAYS = 8  # lines that a set holds
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def activation(
     halo = halo or ((0, 0),) * (len(dims) - 2)
     strides = [0] * len(dims)
     strides[innermost] = 1
-    step = dims[innermost]
+    step = _pitch(dims, innermost, t.dtype.bytes)
     start = 0
     for axis in (a for a in range(len(dims) - 1, 0, -1) if a != innermost):
         lo, hi = halo[axis - 2] if axis > 1 else (0, 0)
@@ -121,6 +123,15 @@ def activation(
         step *= dims[axis] + lo + hi
     strides[0] = step
     return Placement(t, dims, tuple(strides), innermost, start, 0, 1, step * dims[0], halo)
+
+
+def _pitch(dims: tuple[int, ...], innermost: int, item: int) -> int:
+    """Elements from one position to the next: the channels, and a line more where the positions of
+    a register tile would fall into one set of the cache and drive each other out.
+    """
+    channels = dims[innermost]
+    aliasing = channels * item % ALIASING == 0 and dims[-1] > WAYS
+    return channels + ALIGN // item if aliasing and innermost == 1 and len(dims) > 2 else channels
 
 
 def parameter(
