@@ -18,7 +18,7 @@ from cnncc.targets.cpu.schedule import block_lanes
 from cnncc.tensor import TensorType
 
 ALIGN = 64  # bytes; arena offsets are multiples of it
-ALIASING = 2048  # bytes: lines so far apart share two sets of a first-level cache, with stride 2 one
+ALIASING = 2048  # bytes: lines so far apart share two sets of the cache, with stride 2 one
 WAYS = 8  # lines that a set holds
 
 
