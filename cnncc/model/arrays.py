@@ -6,7 +6,7 @@ them reaches a kernel. Layout is as PyTorch and ONNX have it: batch, channels, s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ NUMPY: Mapping[DType, type[np.generic]] = {
 }
 
 
+SHAPES = 64  # shapes that a slot remembers
+
+
 class InputError(SpecError, ValueError):
     """An array does not fit the network: its shape (E0802), its element type (E0803), or a value
     out of range (E0706). Nothing was run.
@@ -48,6 +51,21 @@ class Slot:
     limit: int | None = None
     classes: bool = False  # class numbers, of which (samples,) is a usual shape
     span: Span | None = None
+    _known: set[tuple[int, ...]] = field(default_factory=set, compare=False, repr=False)
+
+    def takes(self, value: Any) -> bool:
+        """Whether a value is such an array as was checked before, down to its shape."""
+        return (
+            type(value) is np.ndarray
+            and value.shape in self._known
+            and value.dtype == NUMPY[self.type.dtype]
+            and value.flags.carray
+        )
+
+    def remember(self, shape: tuple[int, ...]) -> None:
+        """Arrays of this shape fit."""
+        if self.limit is None and len(self._known) < SHAPES:
+            self._known.add(shape)
 
 
 def slots(graph: Graph, names: tuple[str, ...], classes: Mapping[str, int]) -> tuple[Slot, ...]:
@@ -92,12 +110,17 @@ def as_input(value: Any, slot: Slot) -> Array:
     float64 and float16 become float32; whole numbers become those of the slot when they are in its
     range. Raises InputError (E0802, E0803, E0706), and TypeError for what is no array.
     """
+    if slot.takes(value):
+        checked: Array = value
+        return checked
     array = as_array(value, slot.name)
     array = _typed(array, slot, listed=isinstance(value, list | tuple | int | float))
     array = _shaped(array, slot)
     if slot.limit is not None and array.size:
         _check_limit(array, slot)
-    return np.require(array, NUMPY[slot.type.dtype], ["C", "ALIGNED"])
+    array = np.require(array, NUMPY[slot.type.dtype], ["C", "ALIGNED"])
+    slot.remember(array.shape)
+    return array
 
 
 def as_array(value: Any, name: str) -> Array:

@@ -384,8 +384,9 @@ class Model:
         return Samples(inputs, found)
 
     def _packed(self, outputs: Mapping[str, Array]) -> Results:
-        found = {name: outputs[name] for name in self._outputs}
-        return next(iter(found.values())) if len(found) == 1 else found
+        if len(self._outputs) == 1:
+            return outputs[self._outputs[0]]
+        return {name: outputs[name] for name in self._outputs}
 
     @property
     def _module(self) -> Module:

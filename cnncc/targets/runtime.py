@@ -22,7 +22,6 @@ from cnncc.passes.fuse import Fused
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, bind
 from cnncc.targets.cpu.declare import PREPARE, WHOLE, with_prepared
-from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.program import Program, compile_program
 from cnncc.targets.cpu.store import Store as Store
@@ -223,11 +222,25 @@ class Runtime:
 
         `inputs`: C-contiguous arrays of the input nodes' dtypes, by node name.
         """
-        with self.session(self._shape(inputs)) as session:
-            outputs: dict[str, Array] = {}
-            for phase in phases if phases is not None else self.run_phases:
-                outputs |= session.run(phase, inputs)
-            return outputs
+        binding = self.bind(self._shape(inputs))
+        self._prepare(binding)
+        outputs: dict[str, Array] = {}
+        with binding.pool.acquire() as arena:
+            for phase in self.run_phases if phases is None else phases:
+                outputs |= self._run_phase(binding, phase, inputs, arena)
+        return outputs
+
+    def _run_phase(
+        self, binding: Binding, phase: int, inputs: Mapping[str, Array], arena: Array
+    ) -> dict[str, Array]:
+        results = binding.run(phase, inputs, self._team, arena)
+        if self.graph.updates:
+            self.store.version += 1  # what other programs have prepared is stale
+        return results
+
+    @cached_property
+    def _team(self) -> Team:
+        return Team.shared(self.threads)
 
     @cached_property
     def run_phases(self) -> list[int]:
@@ -243,7 +256,7 @@ class Runtime:
 
     def _prepare(self, binding: Binding) -> None:
         """Recompute what depends on parameters only, when they have changed."""
-        if PREPARE not in self.program.entries:
+        if self._prepared == self.store.version or PREPARE not in self.program.entries:
             return
         with self._lock:
             version = self.store.version  # read first: what changes meanwhile is prepared again
@@ -261,36 +274,7 @@ class _CpuSession:
     arena: Array
 
     def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        program, binding = self.runtime.program, self.binding
-        outside: dict[str, Array] = {}
-        for name, array in inputs.items():
-            outside[f"in:{name}"] = outside[name] = array
-        results = {}
-        for public, name in program.outputs:
-            if program.entry_of(name) == phase:
-                p = binding.placements[f"out:{public}"]
-                results[public] = outside[f"out:{public}"] = np.empty(p.dims, NUMPY[p.type.dtype])
-        for name in program.given.get(phase, ()):
-            _check_array(name, outside.get(name), binding.placements[name])
-        binding.run(phase, outside, Team.shared(self.runtime.threads), self.arena)
-        if program.graph.updates:
-            self.runtime.store.version += 1  # what other programs have prepared is stale
-        return results
-
-
-def _check_array(name: str, array: Array | None, expected: Placement) -> None:
-    """Kernels read the caller's memory as it is, so it must be what they were compiled for."""
-    if array is None:
-        raise ValueError(
-            f"{name.removeprefix('in:')}: this phase needs an array of {expected.type}"
-        )
-    if array.dtype != NUMPY[expected.type.dtype] or array.shape != expected.dims:
-        raise ValueError(
-            f"{name.removeprefix('in:')}: expected {expected.type} of shape {expected.dims}, got "
-            f"{array.dtype} of shape {array.shape}"
-        )
-    if not array.flags.c_contiguous:
-        raise ValueError(f"{name.removeprefix('in:')}: expected a C-contiguous array")
+        return self.runtime._run_phase(self.binding, phase, inputs, self.arena)
 
 
 class InterpRuntime:

@@ -8,17 +8,16 @@ that were never touched cost no memory.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-__all__ = ["HUGE_PAGE", "LINE", "ArenaPool", "aligned_bytes", "aligned_f32"]
+__all__ = ["HUGE_PAGE", "LINE", "ArenaPool", "Loan", "address_of", "aligned_bytes", "aligned_f32"]
 
 HUGE_PAGE = 2 << 20
 LINE = 64
@@ -57,6 +56,14 @@ def aligned_f32(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return aligned_bytes(4 * count).view(np.float32)
 
 
+def address_of(array: np.ndarray[Any, Any]) -> int:
+    """Where an array's memory begins."""
+    try:  # a third of the time of `array.ctypes.data`
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):  # a read-only, strided or empty array
+        return int(array.ctypes.data)
+
+
 def _map(count: int) -> mmap.mmap:
     # Python's default is shared memory: a forked child would write into ours.
     if hasattr(mmap, "MAP_PRIVATE"):
@@ -92,21 +99,17 @@ class ArenaPool:
         """Bytes of all buffers made so far."""
         return self.size * self._made
 
-    @contextmanager
-    def acquire(self, timeout: float | None = None) -> Iterator[Bytes]:
+    def acquire(self, timeout: float | None = None) -> Loan:
         """A buffer for the duration of a `with` block: uint8, contents undefined.
 
         TimeoutError if none is given back within `timeout` seconds (None waits for ever).
         """
-        buffer = self._take(timeout)
-        try:
-            yield buffer
-        finally:
-            self.release(buffer)
+        return Loan(self, timeout)
 
-    def _take(self, timeout: float | None) -> Bytes:
+    def take(self, timeout: float | None = None) -> Bytes:
+        """A buffer, to be given back by `release`. Raises as `acquire`."""
         with self._changed:
-            if not self._changed.wait_for(self._available, timeout):
+            if not self._available() and not self._changed.wait_for(self._available, timeout):
                 raise TimeoutError(f"all {self.limit} arenas are in use")
             if self._idle:
                 buffer = self._idle.pop()
@@ -135,6 +138,24 @@ class ArenaPool:
         self._changed = threading.Condition(threading.Lock())
         self._made = len(self._idle)
         self._in_use: dict[int, Bytes] = {}
+
+
+class Loan:
+    """A buffer of a pool for the duration of a `with` block. A class, because a generator's frame
+    takes as long as a small network.
+    """
+
+    __slots__ = ("_buffer", "_pool", "_timeout")
+
+    def __init__(self, pool: ArenaPool, timeout: float | None) -> None:
+        self._pool, self._timeout = pool, timeout
+
+    def __enter__(self) -> Bytes:
+        self._buffer = self._pool.take(self._timeout)
+        return self._buffer
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.release(self._buffer)
 
 
 _pools: weakref.WeakSet[ArenaPool] = weakref.WeakSet()

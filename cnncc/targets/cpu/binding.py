@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from cnncc.loops.ir import Nest
 from cnncc.loops.transform import parallel_loops
 from cnncc.passes.plan import Plan, plan
 from cnncc.targets.arrays import NUMPY, Array
-from cnncc.targets.cpu.arena import ArenaPool, aligned_bytes
+from cnncc.targets.cpu.arena import ArenaPool, address_of, aligned_bytes
 from cnncc.targets.cpu.border import border_arguments
 from cnncc.targets.cpu.emit import ROWS_PER_TASK
 from cnncc.targets.cpu.halo import product_of
@@ -26,9 +27,40 @@ from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.targets.cpu.team import Team
-from cnncc.tensor import evaluate
+from cnncc.tensor import TensorType, evaluate
 
 CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an array must be for a kernel to work on its memory."""
+
+    type: TensorType
+    dims: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def accepts(self, array: Array) -> bool:
+        return array.dtype == self.dtype and array.shape == self.dims and array.flags.c_contiguous
+
+    def wrong(self, array: Array | None) -> str:
+        """Why an array is not accepted."""
+        if array is None:
+            return f"this phase needs an array of {self.type}"
+        if array.dtype != self.dtype or array.shape != self.dims:
+            return (
+                f"expected {self.type} of shape {self.dims}, got {array.dtype} of shape "
+                f"{array.shape}"
+            )
+        return "expected a C-contiguous array"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The caller's arrays that a phase reads and writes: name, place in the job table, form."""
+
+    inputs: tuple[tuple[str, int, Form], ...]
+    outputs: tuple[tuple[str, int, Form], ...]
 
 
 @dataclass
@@ -44,33 +76,60 @@ class Binding:
     arena_slots: Array
     constants: dict[str, Array]
     pool: ArenaPool
-    jobs: dict[int, Array] = field(default_factory=dict)  # with the addresses in one arena
+    jobs: dict[int, Array] = field(default_factory=dict)  # by the address of the arena
+    _exchanges: dict[int, Exchange] = field(default_factory=dict)  # by phase
 
-    def run(self, phase: int, outside: Mapping[str, Array], team: Team, arena: Array) -> None:
-        """Run one phase on an arena. `outside`: the caller's arrays by tensor name, contiguous and
-        of the right type.
+    def run(
+        self, phase: int, inputs: Mapping[str, Array], team: Team, arena: Array
+    ) -> dict[str, Array]:
+        """Run one phase on an arena, which is the caller's alone meanwhile: its results by public
+        name, as new logical arrays. `inputs`: C-contiguous arrays by the names of input nodes.
+        Raises ValueError for one that is missing or of another type.
         """
         entry = self.program.entries.get(phase)
         if entry is None:
-            return
+            return {}
+        exchange = self._exchanges.get(phase)
+        if exchange is None:
+            exchange = self._exchanges[phase] = self._exchange(phase)
         job = self.job_in(arena)
-        slots, tensors = self.program.slots, self.program.tensors
-        for name, array in outside.items():
-            if name in slots and tensors[name].space == "outside":
-                job[2 * slots[name] + 2] = array.ctypes.data
+        for name, word, expected in exchange.inputs:
+            array = inputs.get(name)
+            if array is None or not expected.accepts(array):
+                raise ValueError(f"{name}: {expected.wrong(array)}")
+            job[word] = address_of(array)
+        results = {}
+        for public, word, expected in exchange.outputs:
+            results[public] = array = np.empty(expected.dims, expected.dtype)
+            job[word] = address_of(array)
         team.run(entry.address, job)
+        return results
 
     def job_in(self, arena: Array) -> Array:
-        """A job table whose arena tensors lie in this arena; the caller's arrays are still to
-        come.
+        """The job table whose arena tensors lie in this arena; the caller's arrays are still to
+        come. It belongs to whoever has the arena.
         """
-        address = arena.ctypes.data
+        address = address_of(arena)
         job = self.jobs.get(address)
         if job is None:
             job = self.job.copy()
             job[self.arena_slots] += address
             self.jobs[address] = job
-        return job.copy()
+        return job
+
+    def _exchange(self, phase: int) -> Exchange:
+        program = self.program
+
+        def form(name: str) -> tuple[int, Form]:
+            p = self.placements[name]
+            return 2 * program.slots[name] + 2, Form(p.type, p.dims, np.dtype(NUMPY[p.type.dtype]))
+
+        given = [n for n in program.given.get(phase, ()) if not n.startswith("out:")]
+        public = [o for o, name in program.outputs if program.entry_of(name) == phase]
+        return Exchange(
+            tuple((n.removeprefix("in:"), *form(n)) for n in given),
+            tuple((o, *form(f"out:{o}")) for o in public),
+        )
 
 
 def bind(
