@@ -175,7 +175,7 @@ class _Way:
         """Give every parameter its initial value."""
         from cnncc.train.init import initial
 
-        self.runtime.bind(shape)
+        self.runtime.planned(shape)
         for node in self.request.graph.of("parameter"):
             if node.name in self.runtime.store:
                 self.runtime.store.write(node.name, initial(node, 0))
@@ -191,8 +191,9 @@ class _Way:
 
     def traffic(self, shape: Shape) -> int:
         """Bytes of the tensors that the kernels of one call touch, each once for every kernel."""
-        binding = self.runtime.bind(shape)
-        return sum(
+        binding = self.runtime.planned(shape)
+        portions = -(-shape.batch // binding.batch)
+        return portions * sum(
             binding.placements[name].bytes
             for step in self.runtime.program.steps
             if step.phase >= 0 and step.emitted is not None
@@ -282,7 +283,7 @@ def _measure(
 def _timing(way: _Way, times: list[float], shape: Shape, macs: int, peaks: Peaks) -> Timing:
     from cnncc.targets.cpu.machine import detect
 
-    binding = way.runtime.bind(shape)
+    binding = way.runtime.planned(shape)
     traffic = way.traffic(shape)
     low, median, high = np.percentile(times, (10, 50, 90))
     held = binding.plan.size + way.runtime.store.bytes

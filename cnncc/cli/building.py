@@ -125,9 +125,11 @@ def _compile(request: Request) -> int:
     if not set(request.symbols) - set(request.extents):
         from cnncc.targets.runtime import Shape
 
-        binding = request.runtime.bind(Shape(request.batch, tuple(sorted(request.extents.items()))))
+        shape = Shape(request.batch, tuple(sorted(request.extents.items())))
+        binding = request.runtime.planned(shape)
+        portion = f", {binding.batch} samples at a time" if binding.batch < shape.batch else ""
         print(
-            f"at batch {request.batch}: activations {amount(binding.plan.size)}, parameters "
-            f"{amount(request.runtime.store.bytes)}"
+            f"at batch {request.batch}{portion}: activations {amount(binding.plan.size)}, "
+            f"parameters {amount(request.runtime.store.bytes)}"
         )
     return DONE

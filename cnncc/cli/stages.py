@@ -198,10 +198,11 @@ def _plan_text(request: Request) -> str:
         )
     runtime = request.runtime
     shape = Shape(request.batch, tuple(sorted(request.extents.items())))
-    binding = runtime.bind(shape)
+    binding = runtime.planned(shape)
     plan, placements = binding.plan, binding.placements
     lines = [
-        f"plan of {printable(request.graph.name)} at batch {request.batch}",
+        f"plan of {printable(request.graph.name)} at batch {request.batch}"
+        + (f", {binding.batch} samples at a time" if binding.batch < request.batch else ""),
         f"arena {plan.size} bytes, parameters {runtime.store.bytes} bytes, "
         f"{len(runtime.program.steps)} steps",
         "",

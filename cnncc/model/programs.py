@@ -190,7 +190,7 @@ class Programs:
         main = self.step.runtime if self.train else self.inference
         fixed = not any(n.type.symbols for n in main.graph.of("input"))
         if isinstance(main, Runtime) and fixed and batch is not None:
-            main.bind(Shape(batch, ()))
+            main.planned(Shape(batch, ()))
 
     @property
     def peak(self) -> int:

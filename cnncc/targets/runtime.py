@@ -23,6 +23,7 @@ from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, bind
 from cnncc.targets.cpu.declare import PREPARE, WHOLE, with_prepared
 from cnncc.targets.cpu.machine import detect
+from cnncc.targets.cpu.portions import samples_at_once
 from cnncc.targets.cpu.program import Program, compile_program
 from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
@@ -157,6 +158,7 @@ class Runtime:
         self._lock = Lock()
         self._prepared = -1
         self._latest: tuple[Shape | None, Binding | None] = None, None
+        self._portions: dict[Shape, int] = {}
         self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], Shape] = {}
 
     def _shape(self, inputs: Mapping[str, Array]) -> Shape:
@@ -222,12 +224,60 @@ class Runtime:
 
         `inputs`: C-contiguous arrays of the input nodes' dtypes, by node name.
         """
-        binding = self.bind(self._shape(inputs))
+        shape = self._shape(inputs)
+        portion = self.portion(shape)
+        if portion < shape.batch:
+            return self._run_portions(shape, portion, inputs)
+        binding = self.bind(shape)
         self._prepare(binding)
         outputs: dict[str, Array] = {}
         with binding.pool.acquire() as arena:
             for phase in self.run_phases if phases is None else phases:
                 outputs |= self._run_phase(binding, phase, inputs, arena)
+        return outputs
+
+    def planned(self, shape: Shape) -> Binding:
+        """The binding on which a call of that shape begins: of its first portion."""
+        return self.bind(Shape(self.portion(shape), shape.symbols))
+
+    def portion(self, shape: Shape) -> int:
+        """Samples of a call that run at a time: all of them, or as many as stay in the cache where
+        samples have nothing to do with each other.
+        """
+        if shape.batch == 1 or not self._separable:
+            return shape.batch
+        found = self._portions.get(shape)
+        if found is None:
+            cache = detect().l3 // 2
+            traffic = self.program.traffic(dict(shape.symbols))
+            found = samples_at_once(traffic, shape.batch, cache) if cache else shape.batch
+            self._portions[shape] = found
+        return found
+
+    @cached_property
+    def _separable(self) -> bool:
+        """Inference in one run of inputs and outputs with a batch axis. A number that all samples
+        share might depend on all of them.
+        """
+        outputs = [self.graph[name] for _, name in self.graph.outputs]
+        apart = all(n.type.batched for n in (*self.graph.of("input"), *outputs))
+        return apart and len(self.run_phases) == 1 and not self.graph.updates
+
+    def _run_portions(
+        self, shape: Shape, portion: int, inputs: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """A run in portions of the batch, the last of which may be smaller; the same bits."""
+        (phase,) = self.run_phases
+        outputs: dict[str, Array] = {}
+        for first in range(0, shape.batch, portion):
+            part = {name: array[first : first + portion] for name, array in inputs.items()}
+            binding = self.bind(self._shape(part))
+            self._prepare(binding)
+            if not outputs:
+                outputs = binding.results(phase, shape.batch)
+            into = {name: array[first : first + portion] for name, array in outputs.items()}
+            with binding.pool.acquire() as arena:
+                binding.run(phase, part, self._team, arena, into)
         return outputs
 
     def _run_phase(

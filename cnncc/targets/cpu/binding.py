@@ -80,30 +80,41 @@ class Binding:
     _exchanges: dict[int, Exchange] = field(default_factory=dict)  # by phase
 
     def run(
-        self, phase: int, inputs: Mapping[str, Array], team: Team, arena: Array
+        self,
+        phase: int,
+        inputs: Mapping[str, Array],
+        team: Team,
+        arena: Array,
+        results: dict[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Run one phase on an arena, which is the caller's alone meanwhile: its results by public
-        name, as new logical arrays. `inputs`: C-contiguous arrays by the names of input nodes.
-        Raises ValueError for one that is missing or of another type.
+        name, as logical arrays, new unless they are given. `inputs`: C-contiguous arrays by the
+        names of input nodes. Raises ValueError for one that is missing or of another type.
         """
         entry = self.program.entries.get(phase)
         if entry is None:
             return {}
-        exchange = self._exchanges.get(phase)
-        if exchange is None:
-            exchange = self._exchanges[phase] = self._exchange(phase)
+        exchange = self._exchange(phase)
+        results = self.results(phase, self.batch) if results is None else results
         job = self.job_in(arena)
         for name, word, expected in exchange.inputs:
             array = inputs.get(name)
             if array is None or not expected.accepts(array):
                 raise ValueError(f"{name}: {expected.wrong(array)}")
             job[word] = address_of(array)
-        results = {}
-        for public, word, expected in exchange.outputs:
-            results[public] = array = np.empty(expected.dims, expected.dtype)
-            job[word] = address_of(array)
+        for public, word, _ in exchange.outputs:
+            job[word] = address_of(results[public])
         team.run(entry.address, job)
         return results
+
+    def results(self, phase: int, batch: int) -> dict[str, Array]:
+        """New arrays for the results of a phase, with so many samples."""
+        return {
+            public: np.empty(
+                (batch, *form.dims[1:]) if form.type.batched else form.dims, form.dtype
+            )
+            for public, _, form in self._exchange(phase).outputs
+        }
 
     def job_in(self, arena: Array) -> Array:
         """The job table whose arena tensors lie in this arena; the caller's arrays are still to
@@ -118,6 +129,12 @@ class Binding:
         return job
 
     def _exchange(self, phase: int) -> Exchange:
+        found = self._exchanges.get(phase)
+        if found is None:
+            found = self._exchanges[phase] = self._new_exchange(phase)
+        return found
+
+    def _new_exchange(self, phase: int) -> Exchange:
         program = self.program
 
         def form(name: str) -> tuple[int, Form]:

@@ -23,9 +23,10 @@ from cnncc.targets.cpu.declare import WHOLE, Tensor, declare
 from cnncc.targets.cpu.emit import Emitted, Memory, emit
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
+from cnncc.targets.cpu.portions import Traffic
 from cnncc.targets.cpu.schedule import Schedule, block_lanes
 from cnncc.targets.load import load_module, module_name
-from cnncc.tensor import DType
+from cnncc.tensor import DType, evaluate, product
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,22 @@ class Program:
             key = WHOLE if self.guard and step.phase >= 0 else step.phase
             found.setdefault(key, {}).update(dict.fromkeys(names))
         return {phase: tuple(names) for phase, names in found.items()}
+
+    def traffic(self, symbols: Mapping[str, int]) -> Traffic:
+        """What inference touches."""
+        steps: list[int] = []
+        read: dict[str, int] = {}
+        for step in self.steps:
+            if step.phase < 0:
+                continue
+            own = {t: self.tensors[t] for t in step.tensors}
+            bytes_of = {
+                t: evaluate(product(v.type.shape), symbols) * v.type.dtype.bytes
+                for t, v in own.items()
+            }
+            steps.append(sum(n for t, n in bytes_of.items() if own[t].type.batched))
+            read |= {v.alias or t: bytes_of[t] for t, v in own.items() if not v.type.batched}
+        return Traffic(tuple(steps), sum(read.values()))
 
 
 def compile_program(
