@@ -122,7 +122,7 @@ class Conv(Op):
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
         c = channels(n, types[0].channels, out.channels, self.groups)
-        relation, sharing = Relation(n, self.window), self._sharing(n, out)
+        relation, sharing = Relation(n, self.window, any_lo=True), self._sharing(n, out)
         places = [f"s{a}" for a in range(out.rank)]
         x = n.input("x", types[0], _axes(types[0], c.x_axis, "in"))
         w = n.input("w", types[1], c.w_axes + sharing.axes)
@@ -226,7 +226,7 @@ class ConvDx(Op):
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
         c = channels(n, out.channels, types[0].channels, self.groups)
-        relation = Relation(n, self.window)
+        relation = Relation(n, self.window, any_lo=True)
         sharing = Sharing(n, self.window, self.tiles, types[0].spatial)
         dy = n.input("dy", types[0], _axes(types[0], c.y_axis, "s"))
         w = n.input("w", types[1], c.w_axes + sharing.axes)
@@ -321,7 +321,7 @@ class ConvDw(Op):
         n = NestBuilder()
         x_type, dy_type = types
         c = channels(n, x_type.channels, dy_type.channels, self.groups)
-        relation = Relation(n, self.window)
+        relation = Relation(n, self.window, any_lo=True)
         sharing = Sharing(n, self.window, self.tiles, dy_type.spatial)
         x = n.input("x", x_type, _axes(x_type, c.x_axis, "in"))
         dy = n.input("dy", dy_type, _axes(dy_type, c.y_axis, "s"))

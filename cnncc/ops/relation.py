@@ -76,11 +76,12 @@ class Relation:
     """The relation between output, tap and input indices of a nest.
 
     The number of taps is fixed in the nest; extents, strides, dilations and paddings are run-time
-    sizes. An axis with one tap has no tap loop.
+    sizes. An axis with one tap has no tap loop. With `any_lo` an axis of several taps has its lower
+    padding also where that is 0, so that nests with and without padding are the same.
     """
 
-    def __init__(self, n: NestBuilder, window: Window) -> None:
-        self.n, self.window = n, window
+    def __init__(self, n: NestBuilder, window: Window, *, any_lo: bool = False) -> None:
+        self.n, self.window, self.any_lo = n, window, any_lo
         self.taps = [(f"t{a}", axis.size) for a, axis in enumerate(window) if axis.size > 1]
 
     def tap(self, a: int) -> Index:
@@ -181,7 +182,8 @@ class Relation:
         return self._size("dilation", a) if self.window[a].size > 1 else Int(1)
 
     def _lo(self, a: int) -> Index:
-        return self._size("lo", a) if self.window[a].lo else Int(0)
+        axis = self.window[a]
+        return self._size("lo", a) if axis.lo or (self.any_lo and axis.size > 1) else Int(0)
 
     def _size(self, name: str, a: int) -> Size:
         return self.n.size(f"{name}{a}", getattr(self.window[a], name))

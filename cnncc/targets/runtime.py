@@ -154,6 +154,7 @@ class Runtime:
             fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels,
             guard=guard,
         )  # fmt: skip
+        self.entries = self.program.entries
         self._bindings: OrderedDict[Shape, Binding] = OrderedDict()
         self._lock = Lock()
         self._prepared = -1
@@ -294,7 +295,7 @@ class Runtime:
 
     @cached_property
     def run_phases(self) -> list[int]:
-        return [p for p in self.program.entries if p != PREPARE]
+        return [p for p in self.entries if p != PREPARE]
 
     @contextmanager
     def session(self, shape: Shape) -> Iterator[Session]:
@@ -306,7 +307,7 @@ class Runtime:
 
     def _prepare(self, binding: Binding) -> None:
         """Recompute what depends on parameters only, when they have changed."""
-        if self._prepared == self.store.version or PREPARE not in self.program.entries:
+        if self._prepared == self.store.version or PREPARE not in self.entries:
             return
         with self._lock:
             version = self.store.version  # read first: what changes meanwhile is prepared again

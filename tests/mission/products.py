@@ -31,7 +31,11 @@ SHARES = ("full", "tiled(1)", "tiled(2)", "tiled(9)", "none", "symmetric", "symm
 CONNECTS = ("all", "groups(2)", "depthwise", *TABLES)
 PADS = ("valid", "1", "(2, 0)", "const(2, 1)", "replicate(1)", "reflect(1)", "circular(1)")
 SIZES = {1: (3,), 2: (3, 3), 3: (3, 1, 3)}
-EXTENTS = {1: (7,), 2: (6, 5), 3: (4, 3, 5)}
+POSITIONS = {1: (5,), 2: (3, 5), 3: (2, 4, 5)}
+"""Of the window along each axis. The same for all cases of a rank, whose inputs differ instead:
+then a register tile has the same width in many of them, and they share kernels. Along the last axis
+two tiles of four overlap.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,26 @@ class Case:
         return 2.0 if self.pad.startswith("const") else 0.0
 
     @property
+    def wide(self) -> tuple[int, ...]:
+        """The extents of what the conv slides over: of a transposed conv those of its result."""
+        sizes, (lo, hi) = SIZES[self.rank], self.pads
+        least = [
+            (n - 1) * self.stride + (k - 1) * self.dilation + 1 - lo - hi
+            for n, k in zip(POSITIONS[self.rank], sizes, strict=True)
+        ]
+        if not self.transposed:
+            least[0] += self.stride - 1  # no window reads these last rows
+        return tuple(least)
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The extents of the layer's input."""
+        return POSITIONS[self.rank] if self.transposed else self.wide
+
+    @property
     def legal(self) -> bool:
-        lo, hi = self.pads
-        spans = [(k - 1) * self.dilation + 1 for k in SIZES[self.rank]]
-        return all(n + lo + hi >= span for n, span in zip(EXTENTS[self.rank], spans, strict=True))
+        """Whether each axis has two places for a border to be made of."""
+        return min(self.wide) >= 2
 
 
 def cases(number: int) -> list[Case]:
@@ -91,26 +111,13 @@ def cases(number: int) -> list[Case]:
 
 def _positions(case: Case, a: int) -> Iterator[tuple[int, int, int]]:
     """(output, tap, position in the padded input) along an axis of the conv."""
-    k, lo_hi = SIZES[case.rank][a], sum(case.pads)
-    span = (k - 1) * case.dilation + 1
-    outputs = (_extents(case)[a] + lo_hi - span) // case.stride + 1
-    for o, t in itertools.product(range(outputs), range(k)):
+    for o, t in itertools.product(range(POSITIONS[case.rank][a]), range(SIZES[case.rank][a])):
         yield o, t, o * case.stride + t * case.dilation
-
-
-def _extents(case: Case) -> tuple[int, ...]:
-    """The extents of what the conv slides over: of a transposed conv those of its result."""
-    if not case.transposed:
-        return EXTENTS[case.rank]
-    return tuple(
-        (n - 1) * case.stride + (k - 1) * case.dilation + 1 - sum(case.pads)
-        for n, k in zip(EXTENTS[case.rank], SIZES[case.rank], strict=True)
-    )
 
 
 def _stored(case: Case, a: int) -> dict[tuple[int, int], tuple[int, float]]:
     """(output, tap) -> (entry of the stored axis, its factor), without taps that are not stored."""
-    k, n, lo = SIZES[case.rank][a], _extents(case)[a], case.pads[0]
+    k, n, lo = SIZES[case.rank][a], case.wide[a], case.pads[0]
     rows = list(_positions(case, a))
     outputs = rows[-1][0] + 1
     wanted = {"tiled(2)": 2, "tiled(9)": 9, "none": outputs}.get(case.share, 1)
@@ -173,12 +180,12 @@ def defined(case: Case, x: Array, w: Array, bias: Array | None) -> Array:
     products = list(links(case, w))
     amounts = [(0, 0), (0, 0), *[case.pads] * rank]
     if case.transposed:
-        padded = [e + sum(case.pads) for e in _extents(case)]
+        padded = [e + sum(case.pads) for e in case.wide]
         y = np.zeros((n, CHANNELS, *padded))
         for o, i, weights in products:
             y[(slice(None), slice(None), *i)] += x[(slice(None), slice(None), *o)] @ weights
         lo = case.pads[0]
-        y = y[(..., *(slice(lo, lo + e) for e in _extents(case)))]
+        y = y[(..., *(slice(lo, lo + e) for e in case.wide))]
     else:
         if case.pad in MODES:
             seen = np.pad(x.astype(np.float64), amounts, mode=MODES[case.pad])  # type: ignore[call-overload]
@@ -240,7 +247,7 @@ def joined(chosen: Sequence[Case], batch: int = 2) -> Joined:
     tables = "\n".join(f"table {k[6:-1]} {{ {str(v)[1:-1]} }}" for k, v in TABLES.items())
     lines = [tables, "net product {"]
     for i, case in enumerate(chosen):
-        extents = ", ".join(map(str, (CHANNELS, *EXTENTS[case.rank])))
+        extents = ", ".join(map(str, (CHANNELS, *case.given)))
         lines += [f"  input x{i}: f32[{extents}]", f"  output y{i} = {case.text(f'x{i}')}"]
     graph = front("\n".join([*lines, "}"])).graph
     b = Builder.of(graph)

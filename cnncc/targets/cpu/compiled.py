@@ -24,6 +24,7 @@ from numba.core import config
 from numba.core.ccallback import CFunc
 
 from cnncc.targets.cache import MachineCodeCache
+from cnncc.targets.cpu.pipeline import PlainCompiler
 
 __all__ = ["JIT", "CompiledFunction", "called_from_python", "compiled", "inlined", "unjitted"]
 
@@ -58,7 +59,7 @@ class CompiledFunction:
             numba_result = types.void if result == "void" else _SCALARS[result][0]
             signature = numba_result(*(_numba_type(name) for name in arguments))
             self.symbol = _symbol(function)
-            self._compiled = CFunc(function, (signature.args, numba_result), {}, dict(_OPTIONS))
+            self._compiled = _callback(function, signature)
             self._compiled._cache = MachineCodeCache(function, self.symbol)
             self._compiled.compile()
             self.address: int = self._compiled.address
@@ -108,7 +109,7 @@ class CompiledFunction:
         if not JIT:
             raise RuntimeError("there is no machine code while NUMBA_DISABLE_JIT is set")
         signature = self._numba_type_.sig
-        again = CFunc(self.__wrapped__, (signature.args, signature.return_type), {}, dict(_OPTIONS))
+        again = _callback(self.__wrapped__, signature)
         again.compile()
         return again._library
 
@@ -164,6 +165,11 @@ def inlined(function: Callable[..., Any]) -> Any:
     """Decorate a small function that compiled functions call: its code becomes part of the
     caller's."""
     return njit(**_OPTIONS)(function)
+
+
+def _callback(function: Callable[..., Any], signature: Any) -> CFunc:
+    types_of = (signature.args, signature.return_type)
+    return CFunc(function, types_of, {}, dict(_OPTIONS), PlainCompiler)
 
 
 def _symbol(function: Callable[..., Any]) -> str:

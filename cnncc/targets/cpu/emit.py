@@ -7,8 +7,8 @@ shared by all layers and networks whose nests print alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from cnncc.errors import CompilerBug
 from cnncc.loops.elementary import expand
@@ -62,17 +62,23 @@ class Memory:
     borders are real.
     """
 
-    innermost: Mapping[str, int]
+    fastest: tuple[tuple[str, int], ...]  # (buffer, axis)
     haloed: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
     in_place: bool = False  # an output lies where an input does
 
+    @property
+    def innermost(self) -> dict[str, int]:
+        return dict(self.fastest)
 
+
+@lru_cache(maxsize=4096)
 def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     """The kernel for a nest. Ensures: the text computes the nest's bits, for any number of shares.
 
     A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment
-    of the kernel.
+    of the kernel. Equal nests are common, in a network and between the programs that a model has of
+    it.
     """
     nest = lift(explicit(expand(nest, dtype), memory.haloed))
     segments: list[_Segment] = []

@@ -51,13 +51,19 @@ class Program:
     lanes: int
     tensors: Mapping[str, Tensor]
     steps: tuple[Step, ...]
-    entries: Mapping[int, CompiledFunction]  # by phase
-    entry_texts: Mapping[int, str]
+    entry_texts: Mapping[int, str]  # by phase
     lives: Mapping[str, Life]
     inputs: tuple[str, ...]
     outputs: tuple[tuple[str, str], ...]
     phases: Mapping[str, int] = field(default_factory=dict)
     guard: str = ""
+
+    @cached_property
+    def entries(self) -> dict[int, CompiledFunction]:
+        """The compiled entries by phase: nothing else needs them but a run of a whole phase."""
+        return {
+            phase: load_module(text, kind="entry").run for phase, text in self.entry_texts.items()
+        }
 
     def entry_of(self, node: str) -> int:
         """The key of the entry that computes a node."""
@@ -151,9 +157,8 @@ class _Compiler:
             texts = {WHOLE: self._whole(steps)}
         else:
             texts = {phase: self._entry(steps, phase) for phase in numbers}
-        entries = {phase: load_module(text, kind="entry").run for phase, text in texts.items()}
         return Program(
-            self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), entries, texts,
+            self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), texts,
             self.declared.lives([s.tensors for s in steps]),
             tuple(n.name for n in self.graph.of("input")),
             self.graph.outputs,
@@ -193,7 +198,10 @@ class _Compiler:
         inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
         changed = {self.tensors[t].alias for t in kernel.writes}
         memory = Memory(
-            inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
+            tuple(inner.items()),
+            frozenset(haloed),
+            frozenset(padded),
+            in_place=not changed.isdisjoint(kernel.reads),
         )
         emitted = emit(nest, memory, self.dtype, self.lanes)
         steps = []

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from cnncc.targets.cpu.vector.memory import element_at, place
+from cnncc.targets.cpu.vector.types import opaque
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-llvm.initialize_native_asmparser()  # keep_rolled is an (empty) piece of inline assembly
 
 
 @intrinsic
@@ -48,8 +46,6 @@ def keep_rolled(typing: Any) -> Any:
 @intrinsic
 def rolled(typing: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # the value of an (empty) piece of assembly: LLVM cannot see that it is its operand
-        kind = ir.FunctionType(_I64, [_I64])
-        return builder.call(ir.InlineAsm(kind, "", "=r,0"), arguments)
+        return opaque(builder, arguments[0])
 
     return types.int64(types.int64), codegen

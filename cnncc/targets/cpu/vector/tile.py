@@ -27,7 +27,7 @@ from numba.core.typing.typeof import typeof_impl
 from numba.extending import intrinsic, models, register_model
 
 from cnncc.targets.cpu.vector.shapes import Shape
-from cnncc.targets.cpu.vector.types import Vector, ir_type, spread
+from cnncc.targets.cpu.vector.types import Vector, ir_type, opaque, spread
 
 __all__ = [
     "Column",
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _I64 = ir.IntType(64)
+_NEAR = 4  # positions of a column that share a pointer
 
 
 class Tile(types.Type):
@@ -170,6 +171,7 @@ class parts:
     def __post_init__(self) -> None:
         self._made: dict[tuple[int, int], Any] = {}
         self._operands: list[parts] | None = None
+        self._pointers: dict[int, Any] = {}  # of every few positions of a column
 
     def __call__(self, p: Any, v: int) -> Any:
         t = self.type
@@ -185,10 +187,7 @@ class parts:
     def _make(self, p: Any, v: int) -> Any:
         t, builder = self.type, self.builder
         if isinstance(t, Column):
-            first, step = (builder.extract_value(self.value, i) for i in (0, 1))
-            far = builder.mul(step, p if isinstance(p, ir.Value) else _I64(p))
-            place = builder.gep(first, [far], inbounds=True)
-            number = builder.load(place)
+            number = builder.load(self._place(p))
             number.align = t.part.bitwidth // 8
             return number
         if isinstance(t, Computed):
@@ -200,6 +199,24 @@ class parts:
             sig, code = t.word(None, *map(part_of, t.operands))
             return code(self.context, builder, sig, [o(p, v) for o in self._operands])
         return builder.extract_value(self.value, p * t.vectors + v)
+
+    def _place(self, p: Any) -> Any:
+        """The pointer to a column's number.
+
+        LLVM would step a pointer for every position through the loop: more than there are
+        registers, and the spilled ones cost more loads than the numbers. So it is not shown where
+        every fourth pointer comes from, and those in between lie one to three steps behind it.
+        """
+        builder = self.builder
+        first, step = (builder.extract_value(self.value, i) for i in (0, 1))
+        if not isinstance(p, int):
+            return builder.gep(first, [builder.mul(step, p)], inbounds=True)
+        near = p % _NEAR
+        if p - near not in self._pointers:
+            far = builder.gep(first, [builder.mul(step, _I64(p - near))], inbounds=True)
+            self._pointers[p - near] = opaque(builder, far)
+        behind = builder.mul(step, _I64(near))
+        return builder.gep(self._pointers[p - near], [behind], inbounds=True)
 
 
 def pack(builder: Any, t: Tile, values: list[Any]) -> Any:

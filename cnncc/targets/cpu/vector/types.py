@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import errors
@@ -23,9 +24,12 @@ __all__ = [
     "iota",
     "ir_type",
     "llvm_name",
+    "opaque",
     "same",
     "spread",
 ]
+
+llvm.initialize_native_asmparser()  # for (empty) pieces of inline assembly
 
 LANES = (2, 4, 8, 16)
 
@@ -130,6 +134,12 @@ def llvm_name(stem: str, *kinds: ir.Type) -> str:
         return {"float": "f32", "double": "f64"}.get(str(kind), f"i{getattr(kind, 'width', 0)}")
 
     return ".".join([f"llvm.{stem}", *map(suffix, kinds)])
+
+
+def opaque(builder: Any, value: Any) -> Any:
+    """A value of which LLVM cannot see what it is: that of an (empty) piece of assembly."""
+    kind = ir.FunctionType(value.type, [value.type])
+    return builder.call(ir.InlineAsm(kind, "", "=r,0"), [value])
 
 
 def iota(element: ir.IntType, lanes: int) -> ir.Constant:
