@@ -1,6 +1,6 @@
 """Every operator with its derivative: the dense matrix and the adjoint identities where it is
-linear, exactly and on whole numbers; difference quotients in float64 where it is not. Both sides
-come from the emitted kernels.
+linear, exactly, on whole numbers and from the emitted kernels; difference quotients in float64
+where it is not, from the kernels' definition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from cnncc.graph.ir import Builder, Graph, Node
 from cnncc.graph.sources import Constant, Input, Parameter, Source
 from cnncc.ops.base import Array, Op
-from cnncc.passes.fuse import fuse
+from cnncc.passes.differentiate import prune
+from cnncc.passes.fuse import Fused, fuse
 from cnncc.passes.retype import retyped
 from cnncc.tensor import DType, TensorType
 from cnncc.verify.certificate import Check, Outcome, Verdict
@@ -74,61 +75,83 @@ def _case(b: Builder, graph: Graph, node: Node, prefix: str, places: tuple[str, 
     return Case(y, dy, tuple(o.name for o in operands), gradients, sources, places)
 
 
-def operator_verdicts(
-    graphs: Sequence[tuple[Graph, Sequence[Node]]],
-    actual: Sequence[Arrays],
-    *,
-    batch: int,
-    seed: int,
-    machine: bool,
-    threads: int | None,
-) -> list[Verdict]:
-    """One verdict per operator of the forward graphs; `actual` holds their tensors in a run."""
-    b = Builder("operators")
-    found: list[Case] = []
-    own: dict[str, Array] = {}
-    seen: set[tuple[object, ...]] = set()
-    for number, (graph, forward) in enumerate(graphs):
-        new = [n for n in forward if (n.op, graph.types(n)) not in seen]
-        seen |= {(n.op, graph.types(n)) for n in new}
-        some = cases(b, graph, new, f"o{number}_")
-        found += some
-        own |= {s: actual[number][t] for c in some for s, t in c.sources.items()}
-    if not found:
-        return []
-    run = _Runs(b, found, own, batch, np.random.default_rng(seed), machine, threads)
-    return [
-        Verdict("operator", f"{c.places[0]} ({c.op.name})", tuple(run.checks(c)), c.places)
-        for c in found
-    ]
-
-
-class _Runs:
-    """All cases as a program in float32 for the linear ones and one in float64 for the others."""
+class Operators:
+    """All operators with a derivative of some forward graphs: the linear ones as a compiled program
+    in float32, the others by definition in float64, whose bits in float32 the kernels' checks
+    compare.
+    """
 
     def __init__(
         self,
-        b: Builder,
-        found: Sequence[Case],
-        own: Data,
+        graphs: Sequence[tuple[Graph, Sequence[Node]]],
         batch: int,
-        rng: np.random.Generator,
+        *,
         machine: bool,
         threads: int | None,
     ) -> None:
-        self.batch, self.rng = batch, rng
-        linear = [c for c in found if c.op.linear]
-        curved = [c for c in found if _curved(b, c)]
-        graph = b.graph([])
-        self.whole = self._data(graph, own, found, whole=True)
-        self.smooth = self._data(retyped(graph, DType.F64), own, found, whole=False)
-        self.graph = graph
-        self.exact = _target(graph, linear, batch, DType.F32, machine, threads)
-        self.slopes = _target(graph, curved, batch, DType.F64, machine, threads)
+        b = Builder("operators")
+        self.batch, self.cases = batch, list[Case]()
+        self.sources: dict[str, tuple[int, str]] = {}
+        seen: set[tuple[object, ...]] = set()
+        for number, (graph, forward) in enumerate(graphs):
+            new = [n for n in forward if (n.op, graph.types(n)) not in seen]
+            seen |= {(n.op, graph.types(n)) for n in new}
+            some = cases(b, graph, new, f"o{number}_")
+            self.cases += some
+            self.sources |= {s: (number, t) for c in some for s, t in c.sources.items()}
+        self.linear = [c for c in self.cases if c.op.linear]
+        self.curved = [c for c in self.cases if _curved(b, c)]
+        self.graph = b.graph([])
+        exact = _program(self.graph, self.linear, DType.F32)
+        self.exact = Target(exact, batch, machine=machine, threads=threads) if exact else None
+        most = max((k for c in self.curved for k in _curved(b, c)), default=-1)
+        self.slopes = [self._slopes(k) for k in range(most + 1)]
+
+    def _slopes(self, k: int) -> Slopes:
+        moved = [c for c in self.curved if k in _curved(self.graph, c)]
+        gradients = [c.gradients[k] for c in moved if k in c.gradients]
+
+        def target(names: list[str]) -> Target | None:
+            program = _results(self.graph, names, DType.F64)
+            return Target(program, self.batch, machine=False, dtype=DType.F64) if program else None
+
+        return Slopes(moved, target([c.y.name for c in moved]), target(gradients))
+
+    def verdicts(self, actual: Sequence[Arrays], seed: int) -> list[Verdict]:
+        """One per operator; `actual` holds the tensors of the graphs in a run."""
+        own = {s: actual[number][t] for s, (number, t) in self.sources.items()}
+        run = _Runs(self, own, np.random.default_rng(seed))
+        found = [
+            Verdict("operator", f"{c.places[0]} ({c.op.name})", tuple(run.checks(c)), c.places)
+            for c in self.cases
+        ]
+        return [v for v in found if v.checks]
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """The cases that are not linear in their operand at one position, their results, and their
+    gradients there.
+    """
+
+    moved: Sequence[Case]
+    results: Target | None
+    gradients: Target | None
+
+
+class _Runs:
+    """The numbers of one run."""
+
+    def __init__(self, of: Operators, own: Data, rng: np.random.Generator) -> None:
+        self.batch, self.rng, self.graph = of.batch, rng, of.graph
+        self.exact = of.exact
+        self.whole = self._data(of.graph, own, of.cases, whole=True)
+        self.smooth = self._data(retyped(of.graph, DType.F64), own, of.cases, whole=False)
         self.at = self.exact.run(_of(self.exact, self.whole)) if self.exact else {}
-        self.without = self._without(linear)
-        self.gradients = self.slopes.run(_of(self.slopes, self.smooth)) if self.slopes else {}
-        self.measured = self._measure(curved)
+        self.without = self._without(of.linear)
+        self.measured: dict[str, list[tuple[int, float, float]]] = {c.y.name: [] for c in of.curved}
+        for k, slopes in enumerate(of.slopes):
+            self._measure(k, slopes)
 
     def _data(
         self, graph: Graph, own: Data, found: Sequence[Case], *, whole: bool
@@ -165,33 +188,30 @@ class _Runs:
             found[k] = self.exact.run(_of(self.exact, {**self.whole, **zeroed}))
         return found
 
-    def _measure(self, curved: Sequence[Case]) -> dict[str, list[tuple[int, float, float]]]:
+    def _measure(self, k: int, of: Slopes) -> None:
         """By case: operand, slope and <gradient, direction>, for random directions."""
-        found: dict[str, list[tuple[int, float, float]]] = {c.y.name: [] for c in curved}
-        if self.slopes is None:
-            return found
-        for k in range(max(len(c.operands) for c in curved)):
-            for _ in range(DIRECTIONS):
-                moved = [c for c in curved if k in _floats(self.graph, c)]
-                steps = {}
-                for c in moved:
-                    d = self.rng.standard_normal(self.smooth[c.operands[k]].shape)
-                    steps[c.operands[k]] = d / np.linalg.norm(d)
-                ahead, behind = (
-                    self.slopes.run(
-                        _of(self.slopes, self.smooth
-                            | {n: self.smooth[n] + s * STEP * d for n, d in steps.items()})
-                    )
-                    for s in (1, -1)
-                )  # fmt: skip
-                for c in moved:
-                    y, dy = c.y.name, self.smooth[c.dy.name]
-                    slope = float(np.sum((ahead[y] - behind[y]) * dy)) / (2 * STEP)
-                    name = c.gradients.get(k)
-                    g = self._gradient(name, self.gradients, self.smooth) if name else np.zeros(1)
-                    expected = float(np.sum(g * steps[c.operands[k]]))
-                    found[y].append((k, slope, expected))
-        return found
+        if of.results is None:
+            return
+        at = of.gradients.run(_of(of.gradients, self.smooth)) if of.gradients else {}
+        for _ in range(DIRECTIONS):
+            steps = {}
+            for c in of.moved:
+                d = self.rng.standard_normal(self.smooth[c.operands[k]].shape)
+                steps[c.operands[k]] = d / np.linalg.norm(d)
+            ahead, behind = (
+                of.results.run(
+                    _of(of.results, self.smooth
+                        | {n: self.smooth[n] + s * STEP * d for n, d in steps.items()})
+                )
+                for s in (1, -1)
+            )  # fmt: skip
+            for c in of.moved:
+                y, dy = c.y.name, self.smooth[c.dy.name]
+                slope = float(np.sum((ahead[y] - behind[y]) * dy)) / (2 * STEP)
+                name = c.gradients.get(k)
+                g = self._gradient(name, at, self.smooth) if name else np.zeros(1)
+                expected = float(np.sum(g * steps[c.operands[k]]))
+                self.measured[y].append((k, slope, expected))
 
     def checks(self, c: Case) -> list[Check]:
         """Everything that is said of one operator."""
@@ -294,28 +314,23 @@ def _floats(graph: Graph | Builder, c: Case) -> set[int]:
     }
 
 
-def _curved(b: Builder, c: Case) -> bool:
-    return not _floats(b, c) <= set(c.op.linear)
+def _curved(graph: Graph | Builder, c: Case) -> set[int]:
+    """Operands in which the operator is not linear. For the others the adjoint identity says
+    more.
+    """
+    return _floats(graph, c) - set(c.op.linear)
 
 
-def _target(
-    graph: Graph,
-    found: Sequence[Case],
-    batch: int,
-    dtype: DType,
-    machine: bool,
-    threads: int | None,
-) -> Target | None:
-    """The program of some cases with their gradients, None for no case."""
-    if not found:
-        return None
-    from cnncc.passes.differentiate import prune
+def _program(graph: Graph, found: Sequence[Case], dtype: DType) -> Fused | None:
+    """The kernels of some cases with their gradients, None for no case."""
+    return _results(graph, [n for c in found for n in (c.y.name, *c.gradients.values())], dtype)
 
-    names = dict.fromkeys(n for c in found for n in (c.y.name, *c.gradients.values()))
-    results = [n for n in names if not isinstance(graph[n].op, Source)]
+
+def _results(graph: Graph, names: Sequence[str], dtype: DType) -> Fused | None:
+    """The kernels that some tensors need, None where no kernel computes one."""
+    results = [n for n in dict.fromkeys(names) if not isinstance(graph[n].op, Source)]
     whole = Graph(graph.name, graph.nodes, tuple((n, n) for n in results))
-    own = retyped(prune(whole), dtype)
-    return Target(fuse(own), batch, machine=machine, dtype=dtype, threads=threads)
+    return fuse(retyped(prune(whole), dtype)) if results else None
 
 
 def _of(target: Target, given: Data) -> dict[str, Array]:
