@@ -115,8 +115,18 @@ def _oracle(
         if not inexact or not any(c.failed for c in found):
             return _merged(found)
     defined = oracle(piece.graph, sets["data"], batch)
+    floats = [a for s in piece.sources if (a := sets["data"][s]).dtype.kind == "f"]
+    sizes = [float(np.max(np.abs(a), initial=0.0)) for a in floats]
+    largest = max((s for s in sizes if np.isfinite(s)), default=0.0)
     found = [
-        close("oracle, floats", np.asarray(runs["data"][n]), np.asarray(defined[n]), n, ROUNDING)
+        close(
+            "oracle, floats",
+            np.asarray(runs["data"][n]),
+            np.asarray(defined[n]),
+            n,
+            ROUNDING,
+            largest=largest if np.isfinite(largest) else 0.0,
+        )
         for n in wanted
     ]
     return _merged(found)

@@ -151,7 +151,8 @@ def given(program: Program, batch: int, seed: int) -> dict[str, Array]:
                 found[node.name] = drawn(node.type, batch, rng, whole=False)
                 continue
             kind = np.dtype(NUMPY[node.type.dtype])
-            most = 256 if kind == np.uint8 else min(classes.get(node.name) or FEWEST, FEWEST)
+            most = classes.get(node.name) or (FEWEST if node.op.role == "data" else 2)
+            most = 256 if kind == np.uint8 else min(most, FEWEST)
             found[node.name] = rng.integers(0, most, node.type.dims(batch)).astype(kind)
     if program.guard and training is not None:
         optimizer = Optimizer.of(training)
