@@ -24,10 +24,10 @@ itself, and the programs as a whole:
   matrix    for linear operators the dense matrix of the definition, on whole numbers
   adjoint   <f(x) - f(0), y> = <x, gradient(y)>, on whole numbers without tolerance
   slopes    for the others difference quotients in float64
-  bounds    a proof for every access
+  bounds    a proof for every access, in the network as it is too
 
-Large extents and channel counts are reduced, which the certificate states. Exit code 0 when
-certified, 1 when not.
+Large extents and channel counts are reduced, which the certificate states, and how many kernels of
+the network as it is run the same machine code. Exit code 0 when certified, 1 when not.
 """
 
 

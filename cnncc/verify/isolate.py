@@ -18,12 +18,14 @@ from cnncc.passes.lower import Kernel
 @dataclass(frozen=True)
 class Piece:
     """One kernel of a network under names of its own. `sources` maps each new source to the tensor
-    of the network in whose place it stands; `kernel` is the network's own nest.
+    of the network in whose place it stands, `results` each result; `kernel` is the network's own
+    nest.
     """
 
     graph: Graph
     kernel: Kernel
     sources: dict[str, str]
+    results: dict[str, str]
     places: tuple[str, ...]
 
     @property
@@ -61,7 +63,8 @@ def _piece(graph: Graph, kernel: Kernel, prefix: str, places: tuple[str, ...]) -
     outputs = tuple((prefix + t, prefix + t) for t in kernel.writes)
     own = Graph(graph.name, (*sources, *nodes), outputs)
     renamed = Kernel(tuple(nodes), kernel.nest, tuple(prefix + t for t in kernel.tensors))
-    return Piece(own, renamed, {prefix + name: name for name in reads}, places)
+    results = {prefix + t: t for t in kernel.writes}
+    return Piece(own, renamed, {prefix + name: name for name in reads}, results, places)
 
 
 def own_source(node: Node, prefix: str) -> Node:

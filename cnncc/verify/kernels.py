@@ -5,12 +5,16 @@ the operators' NumPy oracles, and each access in bounds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from cnncc.errors import CompilerBug
 from cnncc.graph.ir import Graph
 from cnncc.graph.sources import Constant, Source
+from cnncc.loops.ir import Nest
+from cnncc.loops.text import print_nest
 from cnncc.loops.verify import bounds, verify
 from cnncc.ops.base import Array, Op
 from cnncc.passes.fuse import fuse
@@ -36,43 +40,46 @@ ROUNDING = 1e-5
 Data = Mapping[str, Array]
 
 
-def kernel_verdicts(
-    found: Sequence[Piece],
-    actual: Arrays,
-    *,
-    batch: int,
-    seed: int,
-    machine: bool,
-    threads: int | None,
-) -> list[Verdict]:
-    """One verdict per kernel. `actual` holds the network's own tensors in a run."""
-    if not found:
-        return []
-    graph, fused = together(found, "kernels")
-    alone = fuse(graph, enabled=False)
-    first = Target(fused, batch, machine=machine, threads=threads)
-    second = Target(alone, batch, machine=machine, threads=threads)
-    rng = np.random.default_rng(seed)
-    own = {new: actual[old] for p in found for new, old in p.sources.items()}
-    sets = {
-        "floats": _filled(graph, own, batch, rng, whole=False),
-        "integers": _filled(graph, own, batch, rng, whole=True),
-        "data": own,
-    }
-    runs = {}
-    for name, given in sets.items():
-        runs[name] = first.run(given), second.run(given), interpreted(alone, given, batch)
-    verdicts = []
-    for piece in found:
+class Kernels:
+    """Kernels by themselves, as one program fused and as one unfused. There is at least one."""
+
+    def __init__(
+        self, found: Sequence[Piece], batch: int, *, machine: bool, threads: int | None
+    ) -> None:
+        self.pieces, self.batch = found, batch
+        self.graph, fused = together(found, "kernels")
+        self.alone = fuse(self.graph, enabled=False)
+        self.targets = tuple(
+            Target(f, batch, machine=machine, threads=threads) for f in (fused, self.alone)
+        )
+
+    def verdicts(self, actual: Arrays, seed: int) -> list[Verdict]:
+        """One per kernel. `actual` holds the network's own tensors in a run by definition."""
+        rng = np.random.default_rng(seed)
+        own = {new: actual[old] for p in self.pieces for new, old in p.sources.items()}
+        sets = {
+            "floats": _filled(self.graph, own, self.batch, rng, whole=False),
+            "integers": _filled(self.graph, own, self.batch, rng, whole=True),
+            "data": own,
+        }
+        known = {new: actual[old] for p in self.pieces for new, old in p.results.items()}
+        runs = {}
+        for name, given in sets.items():
+            defined = known if name == "data" else interpreted(self.alone, given, self.batch)
+            runs[name] = (*(t.run(given) for t in self.targets), defined)
+        return [self._verdict(piece, sets, runs) for piece in self.pieces]
+
+    def _verdict(
+        self, piece: Piece, sets: Mapping[str, Data], runs: Mapping[str, tuple[Arrays, ...]]
+    ) -> Verdict:
         wanted = [n for _, n in piece.graph.outputs]
         checks = []
         for name, (fast, slow, definition) in runs.items():
             checks.append(same_bits(f"fused = interp, {name}", fast, definition, wanted))
             checks.append(same_bits(f"unfused = interp, {name}", slow, definition, wanted))
-        checks.append(_oracle(piece, sets, {k: r[0] for k, r in runs.items()}, batch))
-        checks.append(bounds_check(piece.kernel, batch))
-        verdicts.append(Verdict("kernel", piece.label, tuple(checks), piece.places))
-    return verdicts
+        checks.append(_oracle(piece, sets, {k: r[0] for k, r in runs.items()}, self.batch))
+        checks.append(bounds_check(piece.kernel, self.batch))
+        return Verdict("kernel", piece.label, tuple(checks), piece.places)
 
 
 def _filled(
@@ -108,8 +115,18 @@ def _oracle(
         if not inexact or not any(c.failed for c in found):
             return _merged(found)
     defined = oracle(piece.graph, sets["data"], batch)
+    floats = [a for s in piece.sources if (a := sets["data"][s]).dtype.kind == "f"]
+    sizes = [float(np.max(np.abs(a), initial=0.0)) for a in floats]
+    largest = max((s for s in sizes if np.isfinite(s)), default=0.0)
     found = [
-        close("oracle, floats", np.asarray(runs["data"][n]), np.asarray(defined[n]), n, ROUNDING)
+        close(
+            "oracle, floats",
+            np.asarray(runs["data"][n]),
+            np.asarray(defined[n]),
+            n,
+            ROUNDING,
+            largest=largest if np.isfinite(largest) else 0.0,
+        )
         for n in wanted
     ]
     return _merged(found)
@@ -146,10 +163,24 @@ def oracle(graph: Graph, given: Data, batch: int) -> dict[str, Array]:
     return found
 
 
+@dataclass(frozen=True)
+class _Use:
+    """A nest, equal to others of the same text."""
+
+    text: str
+    batch: int
+    nest: Nest = field(compare=False)
+
+
 def bounds_check(kernel: Kernel, batch: int) -> Check:
     """Every access of the nest is proved to stay inside its buffer."""
-    nest = kernel.nest
-    sizes = {name: evaluate(e, {"*": batch}) for name, e in nest.sizes.items()}
+    return _proved(_Use(print_nest(kernel.nest), batch, kernel.nest))
+
+
+@lru_cache(maxsize=1024)  # deep networks repeat their kernels
+def _proved(use: _Use) -> Check:
+    nest = use.nest
+    sizes = {name: evaluate(e, {"*": use.batch}) for name, e in nest.sizes.items()}
     try:
         verify(nest)
         verify(nest, sizes)

@@ -7,127 +7,55 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
-from cnncc import __version__, compiler
+from cnncc import __version__
 from cnncc.errors import Diagnostic, SpecError, did_you_mean
 from cnncc.graph.ir import Graph, Node
-from cnncc.graph.module import Module
-from cnncc.graph.sources import Input, Parameter, Source
+from cnncc.graph.sources import Source
 from cnncc.ops.base import Array
-from cnncc.passes.fuse import Fused
-from cnncc.passes.lower import Kernel
-from cnncc.passes.training import seeded_graph, training_graph
-from cnncc.passes.winograd import choices, with_winograd
-from cnncc.targets.arrays import NUMPY
 from cnncc.targets.cpu.machine import detect
-from cnncc.train.init import initial
-from cnncc.train.optim import Optimizer
 from cnncc.verify.certificate import Certificate, Verdict
 from cnncc.verify.isolate import Piece, label, pieces
-from cnncc.verify.kernels import bounds_check, kernel_verdicts
-from cnncc.verify.operators import operator_verdicts
-from cnncc.verify.reduce import WIDE, reduced
-from cnncc.verify.running import Target, drawn, interpreted, same_bits
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to verify. `full`: nothing is made smaller; `layers`: only kernels and operators of
-    these; `machine`: kernels are compiled, else interpreted.
-    """
-
-    full: bool = False
-    layers: tuple[str, ...] = ()
-    extents: Mapping[str, int] = field(default_factory=dict)
-    batch: int = 2
-    seed: int = 0
-    machine: bool = True
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class _Program:
-    """A graph that runs: inference, or a step of training."""
-
-    name: str
-    graph: Graph
-    module: Module
-    phases: Mapping[str, int] | None
-    guard: str
-    forward: tuple[Node, ...]
-
-    def fused(self, *, fuse: bool) -> Fused:
-        # which algorithms run was decided on the network as it is, not on the smaller one
-        return compiler.kernels(self.graph, self.module, fuse=fuse, phases=self.phases, exact=True)
+from cnncc.verify.kernels import Kernels, bounds_check
+from cnncc.verify.operators import Operators
+from cnncc.verify.original import Original
+from cnncc.verify.programs import Network, Program, Settings, given
+from cnncc.verify.running import Target, compile_together, interpreted, same_bits
 
 
 def verify_network(
     source: str | os.PathLike[str],
     *,
     arguments: dict[str, bool | int | float] | None = None,
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
 ) -> Certificate:
     """Run everything that a certificate says. Raises SpecError for a text with mistakes and (E0810)
     for a layer that the network does not have.
     """
-    start = time.perf_counter()
-    checked = compiler.front(source, arguments=arguments)
-    _require_layers(checked.graph, settings.layers)
-    inference = reduced(checked.graph, settings.extents, full=settings.full)
-    run = with_winograd(inference.graph, choices(checked.graph))
-    programs = [_Program("inference", run, checked.module, None, "", inference.graph.nodes)]
-    programs.append(_training(source, arguments, checked, inference.graph, settings))
-    broken = [v for p in programs for v in _out_of_bounds(p, settings)]
-    if broken:  # such a kernel could write anywhere: nothing is run
-        return Certificate(
-            checked.graph.name, tuple(broken), inference.text, settings.batch, settings.seed,
-            time.perf_counter() - start, _versions(), _machine(settings),
-            ("everything but bounds: a kernel that may leave its buffers is not run",),
-        )  # fmt: skip
-    verdicts: list[Verdict] = []
-    found: list[Piece] = []
-    actual: dict[str, Array] = {}
-    tensors = []
-    for number, program in enumerate(programs):
-        verdict, kernels, arrays = _whole(program, settings)
-        tensors.append(arrays)
-        if not settings.layers:
-            verdicts.append(verdict)
-        wanted = [k for k in kernels if _of_layers(k.nodes, settings.layers)]
-        new = pieces(program.graph, wanted, f"p{number}_")
-        found += [
-            Piece(p.graph, p.kernel, {s: f"{number}:{t}" for s, t in p.sources.items()}, p.places)
-            for p in new
-        ]
-        actual |= {f"{number}:{n}": a for n, a in arrays.items()}
-    how: dict[str, Any] = {
-        "batch": settings.batch,
-        "seed": settings.seed,
-        "threads": settings.threads,
-    }
-    verdicts += kernel_verdicts(_distinct(found), actual, machine=settings.machine, **how)
-    forward = [
-        (p.graph, [n for n in p.forward if _of_layers([n], settings.layers)]) for p in programs
-    ]
-    verdicts += [
-        v for v in operator_verdicts(forward, tensors, machine=settings.machine, **how) if v.checks
-    ]
+    start, settings = time.perf_counter(), settings or Settings()
+    network = Network.read(source, arguments)
+    _require_layers(network.checked.graph, settings.layers)
+    programs, smaller = network.smaller(settings)
+    verdicts = [v for p in programs for v in _out_of_bounds(p, settings)]
+    skipped: tuple[str, ...] = ()
+    if verdicts:  # such a kernel could write anywhere
+        skipped = ("everything but bounds: a kernel that may leave its buffers is not run",)
+    else:
+        verdicts = _Runs(network, programs, settings, reduced=bool(smaller)).verdicts()
     return Certificate(
-        checked.graph.name, tuple(verdicts), inference.text, settings.batch, settings.seed,
-        time.perf_counter() - start, _versions(), _machine(settings),
+        network.checked.graph.name, tuple(verdicts), smaller, settings.batch, settings.seed,
+        time.perf_counter() - start, _versions(), _machine(settings), skipped,
     )  # fmt: skip
 
 
-def _out_of_bounds(program: _Program, settings: Settings) -> list[Verdict]:
+def _out_of_bounds(program: Program, settings: Settings) -> list[Verdict]:
     """The kernels, fused or not, of which some access is not proved to be inside its buffer."""
     found = []
-    for fused in (program.fused(fuse=True), program.fused(fuse=False)):
+    for fused in (program.fused, program.unfused):
         for kernel in fused.kernels:
             check = bounds_check(kernel, settings.batch)
             if check.failed and _of_layers(kernel.nodes, settings.layers):
@@ -135,92 +63,88 @@ def _out_of_bounds(program: _Program, settings: Settings) -> list[Verdict]:
     return found
 
 
-def _distinct(found: list[Piece]) -> list[Piece]:
-    """Kernels that training shares with inference once."""
+class _Runs:
+    """Everything that is compiled, at once, and then run."""
+
+    def __init__(
+        self, network: Network, programs: Sequence[Program], settings: Settings, *, reduced: bool
+    ) -> None:
+        self.programs, self.settings = programs, settings
+        batch, machine, threads = settings.batch, settings.machine, settings.threads
+        self.whole = [
+            (p.target(p.fused, batch, settings), p.target(p.unfused, batch, settings))
+            for p in programs
+        ]
+        found = _distinct([_numbered(k, p) for k, p in enumerate(programs)], settings.layers)
+        self.kernels = Kernels(found, batch, machine=machine, threads=threads) if found else None
+        forward = [
+            (p.graph, [n for n in p.forward if _of_layers([n], settings.layers)]) for p in programs
+        ]
+        self.operators = Operators(forward, batch, machine=machine, threads=threads)
+        targets = [t for pair in self.whole for t in pair]
+        targets += self.kernels.targets if self.kernels else ()
+        targets += [self.operators.exact] if self.operators.exact else []
+        self.original: Original | None = None
+        if reduced and not settings.layers:
+            ran = (text for t in targets if machine for text in t.texts[0])
+            self.original = Original(network, settings, ran)
+            targets += self.original.targets
+        compile_together(targets)
+
+    def verdicts(self) -> list[Verdict]:
+        """Programs, kernels, operators, and what is said of the network as it is."""
+        tensors, found = [], []
+        for program, targets in zip(self.programs, self.whole, strict=True):
+            verdict, arrays = _whole(program, targets, self.settings)
+            tensors.append(arrays)
+            found += [] if self.settings.layers else [verdict]
+        if self.kernels:
+            actual = {f"{k}:{n}": a for k, arrays in enumerate(tensors) for n, a in arrays.items()}
+            found += self.kernels.verdicts(actual, self.settings.seed)
+        found += self.operators.verdicts(tensors, self.settings.seed)
+        return found + (self.original.verdicts() if self.original else [])
+
+
+def _numbered(number: int, program: Program) -> list[Piece]:
+    """The kernels of a program; its tensors have its number in front."""
+    found = pieces(program.graph, program.fused.kernels, f"p{number}_")
+    return [
+        replace(
+            p,
+            sources={s: f"{number}:{t}" for s, t in p.sources.items()},
+            results={s: f"{number}:{t}" for s, t in p.results.items()},
+        )
+        for p in found
+    ]
+
+
+def _distinct(found: Sequence[Sequence[Piece]], layers: Collection[str]) -> list[Piece]:
+    """Kernels of some layers; those that training shares with inference once."""
     seen: dict[object, Piece] = {}
-    for piece in found:
+    for piece in (p for own in found for p in own):
+        if not _of_layers(piece.kernel.nodes, layers):
+            continue
         types = tuple(n.type for n in piece.graph.nodes)
         key = (piece.kernel.nest, types, tuple(n.op for n in piece.kernel.nodes))
         seen.setdefault(key, piece)
     return list(seen.values())
 
 
-def _training(
-    source: str | os.PathLike[str],
-    arguments: dict[str, bool | int | float] | None,
-    checked: compiler.Checked,
-    inference: Graph,
-    settings: Settings,
-) -> _Program:
-    """A step of the net's `train` block; without one, gradients of the outputs' inner products with
-    given tensors.
-    """
-    if checked.module.training is None and not _has_training(checked):
-        step = seeded_graph(inference, checked.module)
-        return _Program("gradients", step.graph, checked.module, step.phases, "", ())
-    trained = compiler.front(source, train=True, arguments=arguments)
-    training = trained.module.training
-    assert training is not None, "a net without a train block is refused by elaboration"
-    smaller = reduced(trained.graph, settings.extents, full=settings.full).graph
-    step = training_graph(smaller, trained.module, training.optimizer)
-    return _Program("training step", step.graph, trained.module, step.phases, "loss",
-                    smaller.nodes)  # fmt: skip
-
-
-def _has_training(checked: compiler.Checked) -> bool:
-    name = checked.graph.name
-    return any(train.net == name for train in checked.program.top.tree.trains)
-
-
 def _whole(
-    program: _Program, settings: Settings
-) -> tuple[Verdict, tuple[Kernel, ...], dict[str, Array]]:
+    program: Program, targets: Sequence[Target], settings: Settings
+) -> tuple[Verdict, dict[str, Array]]:
     """The program fused and unfused against the definition, with its memory plan, its borders and
-    its threads; its kernels; and every tensor of the run.
+    its threads; and every tensor of the run.
     """
-    fused, alone = program.fused(fuse=True), program.fused(fuse=False)
-    given = _given(program, settings)
-    arrays = dict(interpreted(alone, given, settings.batch))
-    wanted = [n for _, n in (*program.graph.outputs, *program.graph.updates)]
-    wanted = [n for n in dict.fromkeys(wanted) if not isinstance(program.graph[n].op, Source)]
+    data = given(program, settings.batch, settings.seed)
+    arrays = dict(interpreted(program.unfused, data, settings.batch))
+    wanted = [n for n in program.results if not isinstance(program.graph[n].op, Source)]
     checks = []
-    for name, kernels in (("fused", fused), ("unfused", alone)):
-        target = Target(
-            kernels, settings.batch, machine=settings.machine, phases=program.phases,
-            guard=program.guard, threads=settings.threads,
-        )  # fmt: skip
+    for name, target in zip(("fused", "unfused"), targets, strict=True):
         for again in ("", ", again"):  # what a first run leaves in memory must not matter
-            checks.append(same_bits(f"{name} = interp{again}", target.run(given), arrays, wanted))
-    places = tuple(label(k) for k in fused.kernels)
-    return Verdict("program", program.name, tuple(checks), places), fused.kernels, arrays
-
-
-def _given(program: _Program, settings: Settings) -> dict[str, Array]:
-    """Random inputs, and parameters as they are before training but for zeros, which would hide
-    what they multiply.
-    """
-    rng = np.random.default_rng(settings.seed)
-    training = program.module.training
-    classes = {t.name: t.classes for t in training.targets} if training else {}
-    found: dict[str, Array] = {}
-    for node in program.graph.nodes:
-        if isinstance(node.op, Parameter):
-            start = initial(node, settings.seed)
-            if node.op.kind != "state" and not start.any() and node.op.init.literal is None:
-                start = np.asarray(drawn(node.type, 0, rng, whole=False) / 4)
-            found[node.name] = np.asarray(start, NUMPY[node.type.dtype])
-        elif isinstance(node.op, Input):
-            if node.type.dtype.is_float:
-                found[node.name] = drawn(node.type, settings.batch, rng, whole=False)
-                continue
-            kind = np.dtype(NUMPY[node.type.dtype])
-            most = 256 if kind == np.uint8 else min(classes.get(node.name) or 2, WIDE)
-            dims = node.type.dims(settings.batch)
-            found[node.name] = rng.integers(0, most, dims).astype(kind)
-    if program.guard and training is not None:
-        optimizer = Optimizer.of(training)
-        found |= dict(optimizer.numbers(0, optimizer.rate(0)))
-    return found
+            checks.append(same_bits(f"{name} = interp{again}", target.run(data), arrays, wanted))
+    places = tuple(label(k) for k in program.fused.kernels)
+    return Verdict("program", program.name, tuple(checks), places), arrays
 
 
 def _of_layers(nodes: Collection[Node], layers: Collection[str]) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from cnncc.ops.base import Array
 from cnncc.passes.fuse import Fused
+from cnncc.targets.ahead import compile_ahead
 from cnncc.targets.arrays import NUMPY
+from cnncc.targets.cpu.declare import with_prepared
+from cnncc.targets.cpu.machine import detect
+from cnncc.targets.cpu.program import program_texts
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.interp.program import run_interp
 from cnncc.targets.runtime import Runtime
@@ -17,10 +22,12 @@ from cnncc.verify.certificate import Check, Outcome
 
 Arrays = Mapping[str, Array]
 
+ROUNDINGS = 8 * 2.0**-24
+
 
 class Target:
     """A fused graph that can be run any number of times, compiled or (`machine` off)
-    interpreted.
+    interpreted. It is compiled when it first runs, or with others by `compile_together`.
     """
 
     def __init__(
@@ -34,13 +41,19 @@ class Target:
         guard: str = "",
         threads: int | None = None,
     ) -> None:
-        self.fused, self.batch = fused, batch
+        self.fused, self.batch, self.machine, self.dtype = fused, batch, machine, dtype
+        self.phases, self.guard, self.threads = phases, guard, threads
         self.kind = np.float32 if dtype is DType.F32 else np.float64
-        self.runtime = (
-            Runtime(fused, store=Store(), phases=phases, dtype=dtype, guard=guard, threads=threads)
-            if machine
-            else None
-        )
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        return Runtime(self.fused, store=Store(), phases=self.phases, dtype=self.dtype,
+                       guard=self.guard, threads=self.threads)  # fmt: skip
+
+    @cached_property
+    def texts(self) -> tuple[list[str], list[str]]:
+        """The kernel of each call, and the entries, as they are emitted."""
+        return emitted(self.fused, self.phases, self.guard, self.dtype)
 
     def run(self, given: Arrays) -> dict[str, Array]:
         """Outputs by node name, and the new values of what the graph updates.
@@ -48,7 +61,7 @@ class Target:
         `given`: inputs and parameters by node name.
         """
         graph = self.fused.graph
-        if self.runtime is None:
+        if not self.machine:
             found = run_interp(self.fused, given, self.batch, self.kind)
             wanted = {n for _, n in graph.outputs} | {n for _, n in graph.updates}
             return {name: found[name] for name in wanted}
@@ -60,6 +73,24 @@ class Target:
             public = self.runtime.run(inputs)
         results = {name: public[p] for p, name in graph.outputs}
         return results | {new: store.read(old) for old, new in graph.updates}
+
+
+def emitted(
+    fused: Fused, phases: Mapping[str, int] | None, guard: str = "", dtype: DType = DType.F32
+) -> tuple[list[str], list[str]]:
+    """The text of the kernel of each call on this machine, and those of the entries."""
+    machine = detect()
+    return program_texts(
+        fused, dtype=dtype, guard=guard, phases=with_prepared(fused.graph, phases or {}),
+        lanes=machine.lanes_f32 if dtype is DType.F32 else machine.lanes_f64,
+    )  # fmt: skip
+
+
+def compile_together(targets: Sequence[Target]) -> None:
+    """Compile what several targets need, on all cores."""
+    texts = [t.texts for t in targets if t.machine]
+    kernels = [text for own, _ in texts for text in own]
+    compile_ahead(kernels, [text for _, own in texts for text in own])
 
 
 def interpreted(fused: Fused, given: Arrays, batch: int, kind: type = np.float32) -> Arrays:
@@ -119,17 +150,22 @@ def same_numbers(name: str, a: Array, b: Array, what: str) -> Check:
     return Check(name, "equal", int(a.size))
 
 
-def close(name: str, a: Array, b: Array, what: str, bound: float) -> Check:
-    """Whether the relative L2 error of `a` against `b` (absolute where `b` is 0) is small."""
+def close(name: str, a: Array, b: Array, what: str, bound: float, *, largest: float = 0.0) -> Check:
+    """Whether the relative L2 error of `a` against `b` (absolute where `b` is 0) is small, or no
+    more than a few roundings of the `largest` number that `a` was computed from in float32: a loss
+    near 0 is the difference of such numbers.
+    """
     if a.shape != b.shape:
         return Check(name, "differs", 0, f"{what}: {list(a.shape)} and {list(b.shape)}")
     finite = np.isfinite(b)
     if not np.array_equal(np.isfinite(a), finite):
         return Check(name, "differs", int(a.size), f"{what}: NaN or infinity on one side only")
     x, y = a[finite].astype(np.float64), b[finite].astype(np.float64)
-    error = float(np.linalg.norm(x - y)) / (float(np.linalg.norm(y)) or 1.0)
-    outcome: Outcome = "close" if error <= bound else "differs"
-    return Check(name, outcome, int(finite.sum()), f"{what}: relative error {error:.1e}")
+    error, norm = float(np.linalg.norm(x - y)), float(np.linalg.norm(y))
+    roundings = ROUNDINGS * largest * float(np.sqrt(x.size))
+    outcome: Outcome = "close" if error <= max(bound * (norm or 1.0), roundings) else "differs"
+    note = f"{what}: relative error {error / (norm or 1.0):.1e}"
+    return Check(name, outcome, int(finite.sum()), note)
 
 
 def dyadic(*arrays: Array) -> bool:

@@ -7,7 +7,8 @@ shared by all layers and networks whose nests print alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from cnncc.errors import CompilerBug
@@ -30,6 +31,7 @@ from cnncc.loops.ir import (
 )
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
+from cnncc.loops.text import print_nest
 from cnncc.loops.transform import lift, parallel_loops
 from cnncc.loops.walk import statements
 from cnncc.targets.cpu.inside import explicit
@@ -62,24 +64,35 @@ class Memory:
     borders are real.
     """
 
-    fastest: tuple[tuple[str, int], ...]  # (buffer, axis)
+    innermost: Mapping[str, int] = field(hash=False)
     haloed: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
     in_place: bool = False  # an output lies where an input does
 
-    @property
-    def innermost(self) -> dict[str, int]:
-        return dict(self.fastest)
+
+@dataclass(frozen=True)
+class _Use:
+    """A nest with its memory, equal to others of the same text: 0.0 == -0.0, but not in a text."""
+
+    text: str
+    memory: Memory
+    dtype: DType
+    lanes: int
+    nest: Nest = field(compare=False)
 
 
-@lru_cache(maxsize=4096)
 def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     """The kernel for a nest. Ensures: the text computes the nest's bits, for any number of shares.
 
     A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment
-    of the kernel. Equal nests are common, in a network and between the programs that a model has of
-    it.
+    of the kernel.
     """
+    return _emitted(_Use(print_nest(nest), memory, dtype, lanes, nest))
+
+
+@lru_cache(maxsize=1024)  # a deep network has many kernels, but few different ones
+def _emitted(use: _Use) -> Emitted:
+    nest, memory, dtype, lanes = use.nest, use.memory, use.dtype, use.lanes
     nest = lift(explicit(expand(nest, dtype), memory.haloed))
     segments: list[_Segment] = []
     for number, loop in enumerate(nest.body):

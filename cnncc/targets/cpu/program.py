@@ -123,6 +123,21 @@ def compile_program(
     return _Compiler(fused, dtype, lanes, phases, panels, guard).program()
 
 
+def program_texts(
+    fused: Fused,
+    *,
+    dtype: DType,
+    lanes: int,
+    phases: Mapping[str, int],
+    panels: bool = True,
+    guard: str = "",
+) -> tuple[list[str], list[str]]:
+    """What `compile_program` would compile: the text of each call's kernel, and the entries'."""
+    found = _Compiler(fused, dtype, lanes, phases, panels, guard)
+    steps = found.steps()
+    return [s.text for s in steps], list(found.entry_texts(steps).values())
+
+
 class _Compiler:
     def __init__(
         self,
@@ -145,18 +160,25 @@ class _Compiler:
         self.tensors = self.declared.tensors
         self.bordered: set[str] = set()
 
-    def program(self) -> Program:
+    def steps(self) -> list[Step]:
+        """Every call in order, with the text of its kernel."""
         steps: list[Step] = []
         for phase, kernel in self.declared.kernels:
             steps += self._steps(phase, kernel)
         if self.panels and self.lanes > 1:
             self._declare_panels(steps)
-        load_kernels([s.text for s in steps])
-        numbers = sorted({s.phase for s in steps})
+        return steps
+
+    def entry_texts(self, steps: Sequence[Step]) -> dict[int, str]:
+        """By phase the text that makes the calls."""
         if self.guard:
-            texts = {WHOLE: self._whole(steps)}
-        else:
-            texts = {phase: self._entry(steps, phase) for phase in numbers}
+            return {WHOLE: self._whole(steps)}
+        return {phase: self._entry(steps, phase) for phase in sorted({s.phase for s in steps})}
+
+    def program(self) -> Program:
+        steps = self.steps()
+        load_kernels([s.text for s in steps])
+        texts = self.entry_texts(steps)
         return Program(
             self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), texts,
             self.declared.lives([s.tensors for s in steps]),
@@ -198,10 +220,7 @@ class _Compiler:
         inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
         changed = {self.tensors[t].alias for t in kernel.writes}
         memory = Memory(
-            tuple(inner.items()),
-            frozenset(haloed),
-            frozenset(padded),
-            in_place=not changed.isdisjoint(kernel.reads),
+            inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
         )
         emitted = emit(nest, memory, self.dtype, self.lanes)
         steps = []
