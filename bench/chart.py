@@ -50,6 +50,6 @@ def draw_peers(results: list[dict[str, Any]], path: Path) -> None:
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.margins(x=0.12)
     axes.set_xlabel(f"time by that of cnncc, batch {results[0]['batch']}; less is better")
-    axes.legend(fontsize=8, loc="upper right")
+    figure.legend(fontsize=8, loc="outside right upper")
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cnncc"}):
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

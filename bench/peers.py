@@ -26,10 +26,6 @@ from tests.networks.distance import relative_l2
 from tests.networks.twin import Twin
 from tests.networks.values import inputs, parameters
 
-NETWORKS = (
-    "lenet5_modern", "cifar10", "alexnet", "vgg19", "resnet18", "resnet50", "googlenet",
-    "mobilenet",
-)  # fmt: skip
 BATCHES = (1, 16)
 MORE_BATCHES = {"lenet5_modern": (64,)}
 TOLERANCE = 2e-5  # relative L2 distance of any contestant from PyTorch in float64
@@ -73,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     chosen = [c for c in options.only or CONTESTANTS if c not in options.without]
     correct = True
-    for name in options.networks or NETWORKS:
+    for name in options.networks or record.NETWORKS:
         for batch in options.batch or (*BATCHES, *MORE_BATCHES.get(name, ())):
             result = measure(name, batch, options.threads, options.turns, chosen, options.profile)
             print(table(result), flush=True)

@@ -15,6 +15,12 @@ from typing import Any
 import cnncc
 from cnncc.targets.cpu.machine import detect
 
+NETWORKS = (
+    "lenet5_modern", "cifar10", "alexnet", "vgg19", "resnet18", "resnet50", "googlenet",
+    "mobilenet",
+)  # fmt: skip
+"""Those that are compared, in the order in which pages show them."""
+
 PACKAGES = ("numpy", "numba", "torch", "onnxruntime", "openvino", "ncnn", "pnnx")
 
 

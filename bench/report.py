@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.chart import chart_name, draw_peers
+from bench.record import NETWORKS
 
 ROOT = Path(__file__).parents[1]
 DATA, PAGE, PICTURES = (
@@ -36,11 +37,11 @@ PEERS = """\
 ## Whole networks
 
 Inference in float32, the same weights, inputs and number of threads, all contestants in one process
-and in turns. Milliseconds per call: the median of the turns, and their quartiles. All outputs were
-within {distance:.0e} (relative L2) of PyTorch in float64 before anything was timed. `gain` is the
-time of the fastest peer by the time of cnncc: above 1 cnncc is faster. `cnncc` is what
-`cnncc.compile` gives; `cnncc exact` is with `precision="exact"`, without Winograd's minimal
-filtering, and not part of the comparison.
+and in turns. Milliseconds per call: the median of the turns, and their quartiles. Before anything
+was timed, all outputs were compared with PyTorch in float64; the largest relative L2 distance was
+{distance:.1e}. `gain` is the time of the fastest peer by the time of cnncc: above 1 cnncc is
+faster. `cnncc` is what `cnncc.compile` gives; `cnncc exact` is with `precision="exact"`, without
+Winograd's minimal filtering, and not part of the comparison.
 """
 
 LAYERS = """\
@@ -86,7 +87,7 @@ def page(record: dict[str, Results]) -> str:
     parts = [INTRODUCTION, facts([*peers, *layers, *errors])]
     if peers:
         distance = max(d for r in peers for d in r["distances"].values())
-        parts.append(PEERS.format(distance=10 * distance if distance > 1e-5 else 1e-5))
+        parts.append(PEERS.format(distance=distance))
         parts += [peer_table(batch, results) for batch, results in by_batch(peers).items()]
     if layers:
         parts += [LAYERS, layer_table(layers)]
@@ -97,8 +98,10 @@ def page(record: dict[str, Results]) -> str:
 
 def by_batch(peers: Results) -> dict[int, Results]:
     """Results of whole networks by batch size."""
+    place = {name: i for i, name in enumerate(NETWORKS)}
+    ordered = sorted(peers, key=lambda r: place.get(r["network"], len(place)))
     batches = sorted({r["batch"] for r in peers})
-    return {b: [r for r in peers if r["batch"] == b] for b in batches}
+    return {b: [r for r in ordered if r["batch"] == b] for b in batches}
 
 
 def facts(results: Results) -> str:
