@@ -96,7 +96,7 @@ def compiled(task: Task) -> Run:
 
     config.freezing = True  # dynamo asks for it too, so an option of torch.compile is not enough
     torch._dynamo.reset()
-    fast = torch.compile(module)
+    fast = torch.compile(module, dynamic=False)
 
     def run() -> Array:
         with torch.no_grad():
