@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnncc.cli.building import extent
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, print_json, remark
+from cnncc.cli.sampling import add_extents, concrete_shape, random_inputs
 from cnncc.cli.stages import Request, require_machine_code
 from cnncc.cli.verbs import Verbs, add_json, add_machine, add_net, net_arguments, positive, rate
-from cnncc.errors import CompilerBug, Diagnostic, SpecError
+from cnncc.errors import CompilerBug
 from cnncc.ops.base import Op
 from cnncc.passes.count import count
 from cnncc.tensor import Extent, evaluate
@@ -66,15 +66,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--seconds", type=rate, default=3.0, help="how long to measure (default: 3)"
     )
-    parser.add_argument(
-        "--extent",
-        dest="extents",
-        metavar="NAME=N",
-        type=extent,
-        action="append",
-        default=[],
-        help="a symbolic extent, such as H=64 (repeatable)",
-    )
+    add_extents(parser)
     add_machine(parser)
     add_json(parser, "the figures")
 
@@ -99,8 +91,9 @@ def bench(options: argparse.Namespace) -> int:
     require_machine_code("bench")
     ways = {name: _Way(options, name == "fused") for name in ("fused", "unfused")}
     request = ways["fused"].request
-    graph, shape = request.graph, _shape(request)
-    inputs = _inputs(request, shape)
+    graph = request.graph
+    shape = concrete_shape(graph, request.batch, request.extents)
+    inputs = random_inputs(graph, shape, request.checked.module.training)
     for way in ways.values():
         way.prepare(shape)
     what = "parameters and outputs" if options.train else "outputs"
@@ -199,40 +192,6 @@ class _Way:
             if step.phase >= 0 and step.emitted is not None
             for name in dict.fromkeys(step.tensors)
         )
-
-
-def _shape(request: Request) -> Shape:
-    from cnncc.targets.runtime import Shape
-
-    missing = [name for name in request.symbols if name not in request.extents]
-    if missing:
-        given = " ".join(f"--extent {name}=64" for name in missing)
-        message = f"the inputs have the extents {', '.join(missing)}, which must be known here"
-        raise SpecError(Diagnostic("E0804", message, helps=(f"say which, for example {given}",)))
-    return Shape(request.batch, tuple(sorted(request.extents.items())))
-
-
-def _inputs(request: Request, shape: Shape) -> dict[str, NDArray[Any]]:
-    """Random inputs and targets: normal floats, any bytes, class numbers, and whole numbers that
-    every table has. The numbers of an optimizer come from `_numbers`.
-    """
-    from cnncc.targets.runtime import numpy_dtype
-
-    rng = np.random.default_rng(0)
-    training = request.checked.module.training
-    classes = {t.name: t.classes for t in training.targets} if training else {}
-    found: dict[str, NDArray[Any]] = {}
-    for node in request.graph.of("input"):
-        if node.name.startswith("step."):
-            continue
-        dims = node.type.concrete(dict(shape.symbols)).dims(shape.batch)
-        kind = np.dtype(numpy_dtype(node.type))
-        if kind.kind == "f":
-            found[node.name] = rng.standard_normal(dims).astype(kind)
-        else:
-            most = 256 if kind == np.uint8 else classes.get(node.name) or 2
-            found[node.name] = rng.integers(0, most, dims).astype(kind)
-    return found
 
 
 def _numbers(request: Request, step: int, rate: float | None = None) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ from cnncc.cli import (
     ledger,
     matrices,
     numbers,
+    profiling,
     relaxing,
     texts,
     tracing,
@@ -59,6 +60,7 @@ GROUPS = (
     learning,
     viewing,
     benching,
+    profiling,
     verifying,
     upkeep,
 )

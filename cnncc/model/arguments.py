@@ -130,6 +130,13 @@ def learning_rate(lr: Any) -> float:
     return float(lr)
 
 
+def as_seed(value: Any) -> int:
+    """What random numbers are made from. Raises ValueError."""
+    if not is_whole(value) or not 0 <= value < 1 << 63:
+        raise ValueError(f"seed must be a whole number of 0 to 2^63 - 1, but got {value!r}")
+    return int(value)
+
+
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} is one of {', '.join(known)}, but got {value!r}")

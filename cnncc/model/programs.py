@@ -9,11 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from cnncc.compiler import check_claims, kernels
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.module import Module, Training
 from cnncc.graph.sources import Parameter
 from cnncc.graph.verify import verify
+from cnncc.io.layout import TensorInfo
+from cnncc.model.arguments import one_of, positive
 from cnncc.model.network import Network, Variant
 from cnncc.ops.base import Op
 from cnncc.passes.differentiate import prune
@@ -37,6 +41,18 @@ class Options:
     threads: int | None = None
     max_memory: int | None = None
     exact: bool = False  # every sum in the order of its definition
+
+    @staticmethod
+    def checked(
+        target: str, fuse: bool, precision: str, threads: int | None, max_memory: int | None
+    ) -> Options:
+        """Options as a person gives them. Raises ValueError and TypeError."""
+        one_of("target", target, ("cpu", "interp"))
+        one_of("precision", precision, ("default", "exact"))
+        for name, value in (("num_threads", threads), ("max_memory", max_memory)):
+            if value is not None:
+                positive(name, value)
+        return Options(target, fuse, threads, max_memory, precision == "exact")
 
 
 @dataclass(frozen=True)
@@ -207,6 +223,12 @@ class Programs:
         if self.train:
             found |= {n.name: n for n in self.network.training.graph.of("parameter")}
         return tuple(found.values())
+
+    @property
+    def expected(self) -> dict[str, TensorInfo]:
+        """What a file of weights holds for this network, by name."""
+        state = {n.name: n.type.dims(0) for n in self.parameters}
+        return {k: TensorInfo.of(np.broadcast_to(np.float32(0), v)) for k, v in state.items()}
 
     @property
     def optimizer_state(self) -> tuple[Node, ...]:

@@ -8,6 +8,7 @@ at different times.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +20,7 @@ from cnncc.ops.base import Op
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, integers_of
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
+from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.team import Team
@@ -32,7 +34,9 @@ class StepTime:
 
     layers: names of the nodes that the kernel computes, none for borders and changes of layout.
     milliseconds: median over the repeats. macs: multiply-accumulates of the whole batch, as the
-    operators count them. schedules: one per segment of the kernel, none for borders.
+    operators count them. schedules: one per segment of the kernel, none for borders. traffic: bytes
+    of the tensors that the step reads and writes, each once; of a border only what it fills.
+    parameters: those of them that do not depend on the input.
     """
 
     phase: int
@@ -41,11 +45,18 @@ class StepTime:
     milliseconds: float
     macs: int
     schedules: tuple[Schedule, ...]
+    traffic: int = 0
+    parameters: int = 0
 
     @property
     def gflops(self) -> float:
         """Billions of operations per second, a multiply-accumulate counting as two."""
         return 2e-6 * self.macs / self.milliseconds if self.milliseconds > 0 else 0.0
+
+    @property
+    def tiles(self) -> tuple[str, ...]:
+        """The register tile of each segment, as `positions x vectors x lanes`."""
+        return tuple(map(_tile, self.schedules))
 
 
 def profile(
@@ -90,26 +101,11 @@ def profile(
     )
 
 
-def profile_table(steps: Sequence[StepTime], most: int | None = None) -> str:
-    """The steps as text, the slowest first, with their share of the time; `most` lines at most."""
-    total = sum(s.milliseconds for s in steps) or 1.0
-    lines = [f"{'ms':>9} {'share':>6} {'GFLOP/s':>8}  step"]
-    for s in sorted(steps, key=lambda s: -s.milliseconds)[:most]:
-        rate = f"{s.gflops:8.1f}" if s.macs else " " * 8
-        what = " + ".join(s.layers) or s.comment[0]
-        tiles = "; ".join(_tile(schedule) for schedule in s.schedules)
-        note = f" ({tiles})" if tiles else ""
-        lines.append(f"{s.milliseconds:9.4f} {s.milliseconds / total:6.1%} {rate}  {what}{note}")
-    lines.append(f"{total:9.4f} in {len(steps)} steps")
-    return "\n".join(lines)
-
-
 def _tile(s: Schedule) -> str:
     if s.lanes == 1:
         return "one by one"
-    return f"{s.width} x {s.vectors} x {s.lanes}" + (
-        "" if s.whole_blocks and s.whole_tiles else ", rest"
-    )
+    rest = "" if s.whole_blocks and s.whole_tiles else ", rest"
+    return f"{s.width} x {s.vectors} x {s.lanes}{rest}"
 
 
 def _located(steps: Sequence[Step]) -> list[tuple[int, Step]]:
@@ -166,4 +162,25 @@ def _step_time(
         macs += of_sample * binding.batch
     schedules = tuple(s for _, s in step.emitted.segments) if step.emitted else ()
     names = tuple(n.name for n in nodes)
-    return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules)
+    traffic, fixed = _traffic(binding, step)
+    return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules, traffic, fixed)
+
+
+def _traffic(binding: Binding, step: Step) -> tuple[int, int]:
+    """Bytes that a step reads and writes, and how many of them are of parameters. Borders count
+    where they are filled, not where they are read.
+    """
+    traffic = parameters = 0
+    for name in dict.fromkeys(step.tensors):
+        p = binding.placements[name]
+        inside = math.prod(p.dims)
+        numbers = inside if step.emitted else _bordered(p) - inside
+        traffic += numbers * p.type.dtype.bytes
+        parameters += 0 if p.type.batched else numbers * p.type.dtype.bytes
+    return traffic, parameters
+
+
+def _bordered(p: Placement) -> int:
+    """Elements of an activation with its border."""
+    spatial = zip(p.dims[2:], p.halo, strict=True)
+    return math.prod(p.dims[:2]) * math.prod(n + lo + hi for n, (lo, hi) in spatial)
