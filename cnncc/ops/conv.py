@@ -38,6 +38,7 @@ from cnncc.ops.sharing import (
     taps,
 )
 from cnncc.ops.spatial import by, require_rank
+from cnncc.ops.sums import is_long, summed
 from cnncc.ops.windows import output_extents
 from cnncc.tensor import DType, Extent, TensorType, evaluate
 from cnncc.window import Window
@@ -133,14 +134,17 @@ class Conv(Op):
         batch, place = variables(lead(out)), variables(places)
         kernel = w[(*c.w, *sharing.entries(place, relation.all_taps()))]
         seen = relation.load(x, (*batch, c.x), place, 0.0)
+        start = bias[(c.y, *(place if untied else ()))] if bias else Lit(0.0)
         add = Assign("acc", prim("fma", seen, kernel, Ref("acc")))
         loops = [*relation.taps, *ranges(n, c.ins)]
-        start = bias[(c.y, *(place if untied else ()))] if bias else Lit(0.0)
+        total: Statement = serial(loops, add) if loops else add
+        if relation.taps and c.ins and is_long(types[1].shape[1]):
+            total = summed(relation.taps, ranges(n, c.ins), (seen, kernel))
         return n.nest(
             parallel(
                 ranges(n, [*lead(out), *c.shared, *c.outs, *places]),
                 Let("acc", start),
-                serial(loops, add) if loops else add,
+                total,
                 y.store((*batch, c.y, *place), Ref("acc")),
             )
         )

@@ -37,6 +37,7 @@ CONV_CASES: tuple[Case, ...] = (
     _case((5, 6, 7), 5, 5, Axis(3, 2, lo=1, hi=1), Axis(3, lo=1, hi=1)),  # depthwise
     _case((3, 5, 5), 6, 3, Axis(3), Axis(3, lo=1, hi=1)),  # two outputs per input
     _case((1, 5, 6), 1, 1, Axis(2), Axis(2)),
+    _case((33, 4, 5), 3, 1, Axis(2, lo=1), Axis(3, 2, lo=1)),  # a sum for each tap
     _case((3, 9), 4, 1, Axis(4, 2, lo=2, hi=1)),
     _case((4, 8), 4, 4, Axis(3, lo=2)),
     _case((2, 5, 4, 6), 3, 1, Axis(2), Axis(3, lo=1, hi=1), Axis(2, 2)),

@@ -40,6 +40,7 @@ from cnncc.loops.ir import (
     test,
 )
 from cnncc.ops.base import Array, Cost, Op, Sample, operator
+from cnncc.ops.sums import block_of, summed
 from cnncc.ops.toom_cook import TAPS, filtering, floats, times, times_paired
 from cnncc.tensor import DType, Extent, TensorType, evaluate
 
@@ -197,16 +198,18 @@ class WinogradProduct(Op):
         v, u = n.input("v", types[0], "n c p t"), n.input("u", types[1], "k c p")
         z = n.output("z", out, "n k p t")
         sample, k, c, p, t = (Var(f"i_{a}") for a in ("n", "k", "c", "p", "t"))
-        add = Assign("acc", prim("fma", v[sample, c, p, t], u[k, c, p], Ref("acc")))
         axes = [(f"i_{a}", n.size(a, n.sizes[a])) for a in ("n", "k", "p", "t")]
-        channels = [("i_c", n.size("c", n.sizes["c"]))]
+        count, block = n.sizes["c"], block_of(n.sizes["c"])
+        channel: Index = Var("i_b") * block + c if block else c
+        factors = v[sample, channel, p, t], u[k, channel, p]
+        if block:
+            parts = [("i_b", n.size("parts", count // block))]
+            total = summed(parts, [("i_c", block)], factors)
+        else:
+            add = Assign("acc", prim("fma", *factors, Ref("acc")))
+            total = serial([("i_c", n.size("c", count))], add)
         return n.nest(
-            parallel(
-                axes,
-                Let("acc", Lit(0.0)),
-                serial(channels, add),
-                z.store((sample, k, p, t), Ref("acc")),
-            )
+            parallel(axes, Let("acc", Lit(0.0)), total, z.store((sample, k, p, t), Ref("acc")))
         )
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
@@ -215,7 +218,7 @@ class WinogradProduct(Op):
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for c, k, places, count in ((3, 5, 4, 7), (17, 33, 3, 2), (2, 16, 2, 15)):
+        for c, k, places, count in ((3, 5, 4, 7), (17, 33, 3, 2), (2, 16, 2, 15), (64, 17, 2, 9)):
             v = TensorType(DType.F32, (c, places, count), batched=True)
             u = TensorType(DType.F32, (k, c, places), batched=False)
             yield Sample(cls(), (v, u))

@@ -11,41 +11,36 @@ from bench.errors import MOST, error
 from bench.single import Layer, convolutions
 from cnncc import compiler
 
-NEAR = {
+LAYERS = {
     "resnet50 3x3 at 56": (Layer(64, 64, 56, 3, 1, 1), "F(4x4,3x3)"),
     "resnet50 3x3 at 14": (Layer(256, 256, 14, 3, 1, 1), "F(2x2,3x3)"),
     "vgg19 3x3 at 14": (Layer(512, 512, 14, 3, 1, 1), "F(2x2,3x3)"),
     "resnet50 1x1": (Layer(512, 128, 28), "direct"),
     "resnet50 3x3/2": (Layer(128, 128, 56, 3, 2, 1), "direct"),
     "resnet50 7x7/2": (Layer(3, 64, 224, 7, 2, 3), "direct"),
-}
-FAR = {
     "vgg19 3x3 at 56": (Layer(128, 256, 56, 3, 1, 1), "F(4x4,3x3)"),
     "resnet50 3x3 at 28": (Layer(128, 128, 28, 3, 1, 1), "F(4x4,3x3)"),
     "resnet50 3x3 at 7": (Layer(512, 512, 7, 3, 1, 1), "direct"),
 }
 
 
-def check(layer: Layer, algorithm: str) -> None:
+BOUNDS = {"direct": 5e-7, "F(2x2,3x3)": 4e-7, "F(4x4,3x3)": 1e-6}
+"""Relative L2 error: standard normal inputs, weights of variance 1 / fan-in. Our bits are the same
+on every machine, PyTorch's are not."""
+
+
+@pytest.mark.parametrize(("layer", "algorithm"), LAYERS.values(), ids=LAYERS)
+def test_the_error_is_small(layer: Layer, algorithm: str) -> None:
     found = error(layer)
     assert found.algorithm == algorithm
     assert (found.default == found.exact) == (algorithm == "direct")
-    assert 0 < found.ratio <= MOST
+    assert 0 < found.default <= BOUNDS[algorithm]
 
 
-@pytest.mark.parametrize(("layer", "algorithm"), NEAR.values(), ids=NEAR)
-def test_the_error_is_near_that_of_a_direct_kernel(layer: Layer, algorithm: str) -> None:
-    check(layer, algorithm)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="sums over all channels and taps are one chain of float32 additions; PyTorch adds up "
-    "parts, and is up to 5 times as near for direct kernels and 9 times for F(4x4,3x3)",
-)
-@pytest.mark.parametrize(("layer", "algorithm"), FAR.values(), ids=FAR)
-def test_the_error_of_long_sums(layer: Layer, algorithm: str) -> None:
-    check(layer, algorithm)
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [layer for layer, _ in LAYERS.values()], ids=LAYERS)
+def test_the_error_is_near_that_of_a_direct_kernel(layer: Layer) -> None:
+    assert 0 < error(layer).ratio <= MOST
 
 
 @pytest.mark.parametrize(("name", "count"), [("vgg19", 16), ("resnet50", 53), ("mobilenet", 27)])
