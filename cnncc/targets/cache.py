@@ -53,6 +53,8 @@ _RUNTIME = (
     "load.py",
     "cpu/atomics.py",
     "cpu/compiled.py",
+    "cpu/pipeline.py",
+    "cpu/step.py",
     "cpu/team.py",
     "cpu/vector/*.py",
 )
