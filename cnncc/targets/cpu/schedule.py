@@ -40,6 +40,7 @@ WIDTHS = {  # by registers, tiles that were measured (bench/tile.py)
     16: tuple(range(14, 1, -1)),
 }
 LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
+NARROWEST = 4
 LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
@@ -76,8 +77,17 @@ def block_lanes(extent: Extent | None, lanes: int) -> int:
     if not isinstance(extent, int):
         return 2 * lanes
     if extent <= lanes:
-        return lanes
+        return narrowed(extent, lanes)
     return 3 * lanes if extent % (3 * lanes) == 0 and extent % (2 * lanes) else 2 * lanes
+
+
+def narrowed(extent: Extent | None, lanes: int) -> int:
+    """Lanes for an axis: half or a quarter of those of the instruction set where that is enough.
+    Some processors start twice as many narrow operations in a cycle, and none fewer.
+    """
+    while isinstance(extent, int) and lanes > NARROWEST and extent <= lanes // 2:
+        lanes //= 2
+    return lanes
 
 
 def choose(
@@ -95,6 +105,7 @@ def choose(
         vector = _longer_variable(nest, loops, vector, innermost, lanes)
     lanes = lanes if vector else 1
     extent = _value(loops[vector], nest) if vector else 1
+    lanes = narrowed(extent, lanes)
     block = block_lanes(extent, lanes) if lanes > 1 else 1
     if lanes > 1 and not reduces and _held_at_once(nest, body) > held:
         block = max(lanes, LINE)
