@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +40,7 @@ def machine_facts(threads: int) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cnncc": cnncc.__version__,
+        "commit": _commit(),
         **{name: found for name in PACKAGES if (found := _version(name))},
     }
 
@@ -51,6 +53,18 @@ def update(path: Path, section: str, key: Sequence[str], results: Iterable[dict[
     kept = [r for r in record.get(section, []) if tuple(r[k] for k in key) not in replaced]
     record[section] = kept + new
     path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, marked where files differ from it."""
+    command = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _version(name: str) -> str | None:
