@@ -246,8 +246,9 @@ class _Runs:
         arrays = [self._wide(self.graph[o], self.whole) for o in c.operands]
         x, dy = arrays[k], self.whole[c.dy.name]
         # one sum of thirds may be whole by chance, all sums of several draws are not
-        draws = [self.rng.integers(-4, 5, x.shape).astype(np.float64) for _ in range(DRAWS)]
-        draws = [np.zeros_like(x), x, *draws]
+        draws: list[Array] = [np.zeros_like(x), x]
+        for _ in range(DRAWS):
+            draws.append(np.asarray(self.rng.integers(-4, 5, x.shape), np.float64))
         points = [self._with(c, types, arrays, k, at) for at in draws]
         if dyadic(*points):
             return 0.0
