@@ -21,10 +21,12 @@ itself, and the programs as a whole:
   bits      fused = unfused = interpreted, bit for bit, on random floats, whole numbers, real data
   oracle    the operators' NumPy definition: the same numbers on whole numbers where no step rounds,
             else within rounding
-  matrix    for linear operators the dense matrix of the definition, on whole numbers
-  adjoint   <f(x) - f(0), y> = <x, gradient(y)>, on whole numbers without tolerance
+  matrix    for linear operators the dense matrix of the definition, on whole numbers likewise
+  adjoint   <f(x) - f(0), y> = <x, gradient(y)>, on whole numbers: the same number on both sides
+            where no step rounds, else within rounding
   slopes    for the others difference quotients in float64
-  bounds    a proof for every access, in the network as it is too
+  bounds    a proof for every access of what runs; of the network as it is too where its extents
+            are fixed (not with --layers)
 
 Large extents and channel counts are reduced, which the certificate states, and how many kernels of
 the network as it is run the same machine code. Exit code 0 when certified, 1 when not.

@@ -16,6 +16,7 @@ from cnncc import __version__
 from cnncc.errors import Diagnostic, SpecError, did_you_mean
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.sources import Source
+from cnncc.loops.key import nest_key
 from cnncc.ops.base import Array
 from cnncc.targets.cpu.machine import detect
 from cnncc.verify.certificate import Certificate, Verdict
@@ -125,7 +126,7 @@ def _distinct(found: Sequence[Sequence[Piece]], layers: Collection[str]) -> list
         if not _of_layers(piece.kernel.nodes, layers):
             continue
         types = tuple(n.type for n in piece.graph.nodes)
-        key = (piece.kernel.nest, types, tuple(n.op for n in piece.kernel.nodes))
+        key = (nest_key(piece.kernel.nest), types, tuple(n.op for n in piece.kernel.nodes))
         seen.setdefault(key, piece)
     return list(seen.values())
 

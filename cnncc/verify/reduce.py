@@ -228,7 +228,7 @@ class _Reduction:
         self.known.learn(self._was(node.name), t)
 
     def _check_window(self, node: Node, op: Operator) -> None:
-        """A window that saw more than its centre still does."""
+        """A window that saw more than its centre still does: taps are `dilation` apart."""
         window = getattr(op, "window", ())
         if not node.inputs:
             return
@@ -236,7 +236,7 @@ class _Reduction:
         if len(was) != len(window):
             return
         for axis, a, b in zip(window, was, now, strict=True):
-            if axis.size > 1 and evaluate(b, {}) < 2 <= evaluate(a, {}):
+            if axis.size > 1 and evaluate(b, {}) <= axis.dilation < evaluate(a, {}):
                 raise Refused(f"the windows of {node.name} see more than their centre")
 
 

@@ -133,6 +133,77 @@ def test_a_wrong_gradient_is_caught(
     assert f"({operator})" in " ".join(v.subject for v in found.failing if v.kind == "operator")
 
 
+WRONG_LINEAR = {  # what is added to the gradient of a linear operator, as graph
+    "tiny": lambda b, g: b.add(OPERATORS["scale"](1 + 1e-6), g),
+    "nan": lambda b, g: b.add(OPERATORS["scale"](float("nan")), g),
+    "infinite": lambda b, g: b.add(OPERATORS["scale"](float("inf")), g),
+}
+
+
+@pytest.mark.parametrize("machine", [False, True])
+@pytest.mark.parametrize("fault", WRONG_LINEAR)
+@pytest.mark.parametrize(("net", "operator"), [("conv", "conv"), ("dense", "dense")])
+def test_a_gradient_without_short_numbers_is_caught(
+    monkeypatch: pytest.MonkeyPatch, net: str, operator: str, fault: str, machine: bool
+) -> None:
+    """Kernels and definition agree about such a graph: the adjoint identity alone is against it."""
+    cls = OPERATORS[operator]
+    right = cls.gradient
+
+    def wrong(self, b: Builder, node: Node, dy: Node) -> tuple[Node | None, ...]:  # type: ignore[no-untyped-def]
+        parts = right(self, b, node, dy)
+        return tuple(None if g is None else WRONG_LINEAR[fault](b, g) for g in parts)
+
+    monkeypatch.setattr(cls, "gradient", wrong)
+    found = certificate(net, machine=machine)
+    failing = {
+        c.name for v in found.failing for c in v.checks
+        if c.failed and v.kind == "operator" and f"({operator})" in v.subject
+    }  # fmt: skip
+    assert {"adjoint in operand 1", "adjoint in operand 2"} <= failing
+
+
+SMALL = """
+net n {
+  input x: f32[6]
+  output scores = x -> dense(4)
+}
+train n {
+  target label: class[4]
+  loss = 0.000001 * cross_entropy(scores, label)
+  optimizer = sgd(lr = 0.1)
+}
+"""
+
+
+@pytest.mark.parametrize("factor", [None, 0.0, 2.0, 1.0001])
+def test_small_gradients_are_compared(
+    monkeypatch: pytest.MonkeyPatch, factor: float | None
+) -> None:
+    """An error is measured against the result, not against what the result was computed from."""
+    cls, planted = OPERATORS["cross_entropy_grad"], []
+    right = cls.nest
+
+    def wrong(self, types, out) -> Nest:  # type: ignore[no-untyped-def]
+        text = print_nest(right(self, types, out))
+        lines = text.splitlines()
+        planted.append(lines[-1].strip().startswith("dx["))
+        stored, value = lines[-1].split(" = ", 1)
+        lines[-1] = f"{stored} = ({value}) * {factor}"
+        return parse("\n".join(lines) + "\n")
+
+    if factor is not None:
+        monkeypatch.setattr(cls, "nest", wrong)
+    found = verify_network(SMALL, settings=Settings(machine=False))
+    if factor is None:
+        assert found.holds, found.failing
+        return
+    assert planted
+    assert all(planted), "the fault was not planted"
+    assert not found.holds
+    assert "(cross_entropy_grad)" in named(found)
+
+
 EMITTED = [  # net, operator, a pattern of the emitted text, and what it becomes
     ("average", "avgpool", r"i_s1 \* y_step3", "i_s1 * y_step3 * 0"),
     ("max", "maxpool", r"table\[first \+ 1\]", "table[first + 1] - 1"),

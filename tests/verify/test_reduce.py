@@ -74,6 +74,14 @@ net n {
     assert all((a - b) % 8 == 0 for a, b in zip(old.type.spatial, new.type.spatial, strict=True))
 
 
+@pytest.mark.parametrize("dilation", [1, 15, 16, 20, 40])
+def test_dilated_windows_see_more_than_their_centre(dilation: int) -> None:
+    layer = f"conv(4, 3x3, pad = {dilation}, dilation = {dilation})"
+    graph = front(f"\nnet n {{\n  input x: f32[3, 64, 64]\n  output y = x -> {layer}\n}}\n")
+    (new,) = reduced(graph, {}).graph.of("input")
+    assert all(dilation < evaluate(e, {}) <= max(16, dilation + STEP) for e in new.type.spatial)
+
+
 @pytest.mark.parametrize("lanes", [1, 4, 8, 16])
 def test_fewer_channels_have_the_same_blocks_and_rests(lanes: int) -> None:
     weights = "\n".join(

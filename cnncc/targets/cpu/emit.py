@@ -29,9 +29,9 @@ from cnncc.loops.ir import (
     add,
     mul,
 )
+from cnncc.loops.key import NestKey, nest_key
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
-from cnncc.loops.text import print_nest
 from cnncc.loops.transform import lift, parallel_loops
 from cnncc.loops.walk import statements
 from cnncc.targets.cpu.inside import explicit
@@ -70,30 +70,18 @@ class Memory:
     in_place: bool = False  # an output lies where an input does
 
 
-@dataclass(frozen=True)
-class _Use:
-    """A nest with its memory, equal to others of the same text: 0.0 == -0.0, but not in a text."""
-
-    text: str
-    memory: Memory
-    dtype: DType
-    lanes: int
-    nest: Nest = field(compare=False)
-
-
 def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     """The kernel for a nest. Ensures: the text computes the nest's bits, for any number of shares.
 
     A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment
     of the kernel.
     """
-    return _emitted(_Use(print_nest(nest), memory, dtype, lanes, nest))
+    return _emitted(nest_key(nest), memory, dtype, lanes)
 
 
 @lru_cache(maxsize=1024)  # a deep network has many kernels, but few different ones
-def _emitted(use: _Use) -> Emitted:
-    nest, memory, dtype, lanes = use.nest, use.memory, use.dtype, use.lanes
-    nest = lift(explicit(expand(nest, dtype), memory.haloed))
+def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
+    nest = lift(explicit(expand(key.nest, dtype), memory.haloed))
     segments: list[_Segment] = []
     for number, loop in enumerate(nest.body):
         if not isinstance(loop, For) or loop.kind is not Kind.PARALLEL:
