@@ -23,8 +23,9 @@ from cnncc.ops.base import Op
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
+from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from cnncc.targets.locks import Lock
-from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, Shape, Store
+from cnncc.targets.runtime import Runtime, Shape, Store
 from cnncc.train.metrics import Classification, classifications
 
 AnyRuntime = Runtime | InterpRuntime
