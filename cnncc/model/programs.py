@@ -203,7 +203,8 @@ class Programs:
         variant = self.network.inference
         if self.options.fuse:
             exact = self.options.exact
-            check_claims(variant.graph, variant.module, batch=batch or 1, exact=exact)
+            limit = self.options.max_memory
+            check_claims(variant.graph, variant.module, batch=batch or 1, exact=exact, limit=limit)
         main = self.step.runtime if self.train else self.inference
         fixed = not any(n.type.symbols for n in main.graph.of("input"))
         if isinstance(main, Runtime) and fixed and batch is not None:

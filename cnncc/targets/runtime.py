@@ -21,7 +21,7 @@ from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, bind
 from cnncc.targets.cpu.declare import PREPARE, with_prepared
 from cnncc.targets.cpu.machine import detect
-from cnncc.targets.cpu.portions import samples_at_once
+from cnncc.targets.cpu.memory import default_limit
 from cnncc.targets.cpu.program import Program, compile_program
 from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
@@ -68,7 +68,7 @@ class Runtime:
         wide = machine.lanes_f32 if dtype is DType.F32 else machine.lanes_f64
         self.fused, self.graph, self.store = fused, fused.graph, store
         self.threads = threads or machine.cores
-        self.limit = max_memory if max_memory is not None else machine.memory_limit // 2
+        self.limit = max_memory if max_memory is not None else default_limit()
         self.phases = with_prepared(self.graph, phases or {})
         self.program: Program = compile_program(
             fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels,
@@ -111,8 +111,10 @@ class Runtime:
     def kernel_texts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(s.text for s in self.program.steps))
 
-    def bind(self, shape: Shape) -> Binding:
-        """The binding for a batch size and extents, made on first use. Raises SpecError (E08xx)."""
+    def bind(self, shape: Shape, whole: int | None = None) -> Binding:
+        """The binding for a batch size, perhaps a portion of `whole` samples, and extents, made on
+        first use. Raises SpecError (E08xx).
+        """
         last, binding = self._latest
         if last is shape and binding is not None:
             return binding
@@ -125,6 +127,7 @@ class Runtime:
             binding = bind(
                 self.program, shape.batch, dict(shape.symbols), self.store,
                 limit=self.limit, threads=self.threads, arenas=ARENAS,
+                whole=whole,
             )  # fmt: skip
             self._bindings[shape] = binding
             self._latest = shape, binding
@@ -159,30 +162,30 @@ class Runtime:
 
     def planned(self, shape: Shape) -> Binding:
         """The binding on which a call of that shape begins: of its first portion."""
-        return self.bind(Shape(self.portion(shape), shape.symbols))
+        return self.bind(Shape(self.portion(shape), shape.symbols), shape.batch)
 
     def portion(self, shape: Shape) -> int:
-        """Samples of a call that run at a time: all of them, or as many as stay in the cache where
-        samples have nothing to do with each other.
+        """Samples of a call that run at a time: all of them, or as many as stay in the cache and
+        within the memory limit where samples have nothing to do with each other.
         """
-        if shape.batch == 1 or not self._separable:
-            return shape.batch
+        if shape.batch == 1:
+            return 1
         found = self._portions.get(shape)
         if found is None:
-            cache = detect().l3 // 2
-            traffic = self.program.traffic(dict(shape.symbols))
-            found = samples_at_once(traffic, shape.batch, cache) if cache else shape.batch
+            symbols = dict(shape.symbols)
+            check_extents(self.graph, shape)
+
+            outline = self.program.outline
+            room = self.limit - self.store.bytes_besides(outline.kept)
+
+            def fits(batch: int) -> bool:
+                return outline.need(batch, symbols).peak <= room
+
+            found = outline.portion(shape.batch, symbols, fits)
+            if len(self._portions) >= SHAPES:
+                self._portions.clear()
             self._portions[shape] = found
         return found
-
-    @cached_property
-    def _separable(self) -> bool:
-        """Inference in one run of inputs and outputs with a batch axis. A number that all samples
-        share might depend on all of them.
-        """
-        outputs = [self.graph[name] for _, name in self.graph.outputs]
-        apart = all(n.type.batched for n in (*self.graph.of("input"), *outputs))
-        return apart and len(self.run_phases) == 1 and not self.graph.updates
 
     def _run_portions(
         self, shape: Shape, portion: int, inputs: Mapping[str, Array]
@@ -192,7 +195,7 @@ class Runtime:
         outputs: dict[str, Array] = {}
         for first in range(0, shape.batch, portion):
             part = {name: array[first : first + portion] for name, array in inputs.items()}
-            binding = self.bind(self._shape(part))
+            binding = self.bind(self._shape(part), shape.batch)
             self._prepare(binding)
             if not outputs:
                 outputs = binding.results(phase, shape.batch)
