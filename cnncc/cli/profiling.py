@@ -31,6 +31,8 @@ parameters and inputs.
             bytes, out of the nearest cache that holds the kernel's tensors; and for its parameters
             out of memory, when the network does not fit the last cache
   bound by  which of these is the least time; the full part of a bar is that time
+
+A large batch may run in portions, some samples at a time; kernels then speak of one portion.
 """
 
 

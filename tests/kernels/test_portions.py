@@ -123,7 +123,7 @@ def test_batch_statistics_keep_the_batch_whole() -> None:
 def test_an_input_of_all_samples_keeps_the_batch_whole() -> None:
     graph = compiler.front(NET).graph
     name = next(iter(graph.of("parameter"))).name
-    own = replace(graph[name], op=Input())
+    own = replace(graph[name], op=Input(graph[name].type))
     given = replace(graph, nodes=tuple(own if n.name == name else n for n in graph.nodes))
     assert runtime_of(given).portion(Shape(64, ())) == 64
 
