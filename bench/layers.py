@@ -25,6 +25,7 @@ import cnncc
 from bench import record
 from bench.single import Array, Layer
 from bench.turns import turn
+from cnncc.model.profile import first_samples
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.peaks import Peaks, measure_peaks
 from cnncc.targets.cpu.profile import profile
@@ -111,13 +112,18 @@ def own(precision: str, layer: Layer, x: Array, w: Array, threads: int) -> Conte
 
 
 def kernel_seconds(model: cnncc.Model, x: Array) -> float:
-    """The time of all steps of a call that do not change the layout of the caller's arrays."""
+    """The time of all steps of a call that do not change the layout of the caller's arrays: that of
+    a portion, where the batch runs in portions, times the portions.
+    """
     runtime = model._programs.inference
     assert isinstance(runtime, Runtime)
     data = {"x": x}
-    binding = runtime.bind(shape_of(runtime.graph, data))
-    steps = profile(binding, data, threads=runtime.threads, repeats=REPEATS, phases=[0])
-    return 1e-3 * sum(s.milliseconds for s in steps if s.layers or "layout" not in s.comment[0])
+    shape = shape_of(runtime.graph, data)
+    binding = runtime.planned(shape)
+    first = first_samples(data, shape, binding.batch)
+    steps = profile(binding, first, threads=runtime.threads, repeats=REPEATS, phases=[0])
+    own = (s.milliseconds for s in steps if s.layers or "layout" not in s.comment[0])
+    return 1e-3 * sum(own) * shape.batch / binding.batch
 
 
 def onednn(layer: Layer, x: Array, w: Array) -> Contestant:

@@ -95,14 +95,16 @@ def planned(
     phases: Mapping[str, int] | None = None,
     batch: int = 1,
     symbols: Mapping[str, int] | None = None,
+    limit: int | None = None,
 ) -> Need:
     """The memory that the CPU target plans for a fused graph; nothing is compiled or allocated.
 
-    `phases` is given for a training graph, `symbols` for inputs with symbolic extents.
+    `phases` is given for a training graph, `symbols` for inputs with symbolic extents. `limit`:
+    bytes that may be held (by default half of the machine's), which a batch in portions heeds.
     """
     from cnncc.targets.cpu.memory import needed  # it asks the machine, which texts do without
 
-    return needed(fused, phases=phases, batch=batch, symbols=symbols)
+    return needed(fused, phases=phases, batch=batch, symbols=symbols, limit=limit)
 
 
 def check_claims(
@@ -112,11 +114,12 @@ def check_claims(
     batch: int = 1,
     symbols: Mapping[str, int] | None = None,
     exact: bool = False,
+    limit: int | None = None,
 ) -> None:
     """Check what the net claims of its compiled form: `require fused`, and conditions on `memory`.
 
-    Both speak of fused inference. Conditions on memory wait until all symbolic extents are known.
-    Raises SpecError (E0501, E0503).
+    Both speak of fused inference, with `limit` as for `planned`. Conditions on memory wait until
+    all symbolic extents are known. Raises SpecError (E0501, E0503).
     """
     claims = any(is_planned(e) for e in module.expectations)
     if not claims and not module.requirements:
@@ -124,9 +127,12 @@ def check_claims(
     fused = kernels(graph, module, exact=exact)
     open_extents = {s for n in graph.of("input") for s in n.type.symbols} - set(symbols or {})
     if claims and not open_extents:
-        need = planned(fused, batch=batch, symbols=symbols)
+        from cnncc.targets.cpu.portions import at_a_time
+
+        need = planned(fused, batch=batch, symbols=symbols, limit=limit)
         parts = (
-            f"at batch {batch}: {number(need.activations)} bytes of activations, "
+            f"at batch {batch}{at_a_time(need.portion, batch)}: "
+            f"{number(need.activations)} bytes of activations, "
             f"{number(need.parameters)} of parameters"
         )
         check_memory(module, need.peak, parts)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from cnncc.passes.count import count
 from cnncc.tensor import Extent, evaluate
 
 if TYPE_CHECKING:
+    from cnncc.targets.cpu.binding import Binding
     from cnncc.targets.cpu.peaks import Peaks
     from cnncc.targets.runtime import Shape
 
@@ -39,8 +40,9 @@ equal bit for bit too; what is timed are steps with a learning rate of 0, so tha
   median    of all calls; the range is from the 10th to the 90th percentile
   GFLOP/s   two operations for each multiply-accumulate of convolutions and dense layers
   traffic   bytes of the tensors that each kernel reads and writes, each once
-  roofline  the share of the least time that the measured peaks allow for this work and, when the
-            tensors do not fit the last cache, for this traffic
+  roofline  the share of the least time that the measured peaks allow: for this work; for reading
+            what a call holds once, out of the nearest cache that holds it; and for this traffic,
+            when that does not fit the last cache
 """
 
 
@@ -184,9 +186,15 @@ class _Way:
 
     def traffic(self, shape: Shape) -> int:
         """Bytes of the tensors that the kernels of one call touch, each once for every kernel."""
-        binding = self.runtime.planned(shape)
-        portions = -(-shape.batch // binding.batch)
-        return portions * sum(
+        portions, rest = divmod(shape.batch, self.runtime.portion(shape))
+        found = portions * self._touched(self.runtime.planned(shape))
+        if rest:
+            found += self._touched(self.runtime.bind(replace(shape, batch=rest), shape.batch))
+        return found
+
+    def _touched(self, binding: Binding) -> int:
+        """Bytes of the tensors that the kernels of one portion touch."""
+        return sum(
             binding.placements[name].bytes
             for step in self.runtime.program.steps
             if step.phase >= 0 and step.emitted is not None
@@ -240,15 +248,12 @@ def _measure(
 
 
 def _timing(way: _Way, times: list[float], shape: Shape, macs: int, peaks: Peaks) -> Timing:
-    from cnncc.targets.cpu.machine import detect
-
     binding = way.runtime.planned(shape)
     traffic = way.traffic(shape)
     low, median, high = np.percentile(times, (10, 50, 90))
     held = binding.plan.size + way.runtime.store.bytes
-    least = 2 * macs / peaks.flops
-    if held > detect().l3:
-        least = max(least, traffic / peaks.bandwidth)
+    cold = held > max((c.size for c in peaks.caches), default=0)
+    least = peaks.bound(2.0 * macs, min(held, traffic), traffic if cold else 0).seconds
     return Timing(
         kernels=len(way.runtime.fused.kernels),
         compile_seconds=way.compile_seconds,

@@ -123,11 +123,12 @@ def _compile(request: Request) -> int:
         f"distinct, {seconds:.1f} s"
     )
     if not set(request.symbols) - set(request.extents):
+        from cnncc.targets.cpu.portions import at_a_time
         from cnncc.targets.runtime import Shape
 
         shape = Shape(request.batch, tuple(sorted(request.extents.items())))
         binding = request.runtime.planned(shape)
-        portion = f", {binding.batch} samples at a time" if binding.batch < shape.batch else ""
+        portion = at_a_time(binding.batch, shape.batch)
         print(
             f"at batch {request.batch}{portion}: activations {amount(binding.plan.size)}, "
             f"parameters {amount(request.runtime.store.bytes)}"

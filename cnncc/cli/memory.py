@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from cnncc import compiler
@@ -31,7 +30,12 @@ def planned_memory(net: str, arguments: Mapping[str, bool | int | float]) -> dic
             return {}
         phases = request.step.phases if request.step else None
         need = compiler.planned(fused, phases=phases, batch=request.batch)
-        found[name] = {"batch": request.batch, **asdict(need), "peak": need.peak}
+        found[name] = {
+            "batch": request.batch,
+            "activations": need.activations,
+            "parameters": need.parameters,
+            "peak": need.peak,
+        }
     return found
 
 

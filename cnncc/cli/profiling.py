@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from cnncc.model.profile import Profile
 
 TOP = 20
-CHARTS = (".svg", ".png", ".pdf")
 
 ABOUT = """\
 Every kernel of inference is timed by itself, in the order and with the threads of a call, on random
@@ -32,6 +31,8 @@ parameters and inputs.
             bytes, out of the nearest cache that holds the kernel's tensors; and for its parameters
             out of memory, when the network does not fit the last cache
   bound by  which of these is the least time; the full part of a bar is that time
+
+A large batch may run in portions, some samples at a time; kernels then speak of one portion.
 """
 
 
@@ -78,8 +79,10 @@ def profile(options: argparse.Namespace) -> int:
     """Compile, measure, print, draw."""
     require_machine_code("profile")
     if options.output is not None:
-        if options.output.suffix not in CHARTS:
-            raise UsageError(f"--output is one of {', '.join(CHARTS)}, but got {options.output}")
+        from cnncc.model.profile_chart import SUFFIXES
+
+        if options.output.suffix not in SUFFIXES:
+            raise UsageError(f"--output is one of {', '.join(SUFFIXES)}, but got {options.output}")
         writable(options.output)
     found = _measured(options)
     if options.output is not None:

@@ -80,8 +80,9 @@ class Request:
         if self.train and (found.module.requirements or found.module.expectations):
             found = compiler.front(self.net, arguments=dict(self.arguments))
         compiler.check_claims(
-            found.graph, found.module, batch=self.batch, symbols=dict(self.extents)
-        )
+            found.graph, found.module, batch=self.batch, symbols=dict(self.extents),
+            limit=self.max_memory,
+        )  # fmt: skip
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -184,6 +185,7 @@ def _loops_text(fused: Fused) -> str:
 
 def _plan_text(request: Request) -> str:
     """Where each tensor of a run lies in the arena, when, and what lies outside of it."""
+    from cnncc.targets.cpu.portions import at_a_time
     from cnncc.targets.runtime import Shape
 
     missing = [name for name in request.symbols if name not in request.extents]
@@ -202,7 +204,7 @@ def _plan_text(request: Request) -> str:
     plan, placements = binding.plan, binding.placements
     lines = [
         f"plan of {printable(request.graph.name)} at batch {request.batch}"
-        + (f", {binding.batch} samples at a time" if binding.batch < request.batch else ""),
+        + at_a_time(binding.batch, request.batch),
         f"arena {plan.size} bytes, parameters {runtime.store.bytes} bytes, "
         f"{len(runtime.program.steps)} steps",
         "",

@@ -5,7 +5,7 @@ Each function takes one such argument, and says what is wrong with it as ValueEr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cnncc.model.arrays import Slot, as_input
 from cnncc.train.data import Dataset
+from cnncc.train.loop import Samples
 
 PathLike = str | os.PathLike[str]
 
@@ -80,6 +81,27 @@ def aligned(y: Any, targets: tuple[Slot, ...]) -> dict[str, Any]:
             + ("an array" if len(names) == 1 else "a tuple, or a dict by name")
         )
     return given
+
+
+def labelled(
+    x: Any, y: Any, named: Callable[..., dict[str, NDArray[Any]]], targets: tuple[Slot, ...]
+) -> Samples:
+    """Inputs and targets, checked. `named(arrays, by_name)` takes inputs as a call does, and raises
+    as one.
+    """
+    if y is None:
+        raise TypeError("training data are inputs with targets: a Dataset, or x and y")
+    match x:
+        case tuple():
+            inputs = named(x, {})
+        case Mapping():
+            inputs = named((), x)
+        case _:
+            inputs = named((x,), {})
+    given = aligned(y, targets)
+    found = {slot.name: as_input(given[slot.name], slot) for slot in targets}
+    sample_count({**inputs, **found})
+    return Samples(inputs, found)
 
 
 def sample_count(arrays: Mapping[str, NDArray[Any]]) -> int:

@@ -51,7 +51,7 @@ class Slot:
     limit: int | None = None
     classes: bool = False  # class numbers, of which (samples,) is a usual shape
     span: Span | None = None
-    _known: set[tuple[int, ...]] = field(default_factory=set, compare=False, repr=False)
+    _known: set[tuple[int, ...]] = field(init=False, default_factory=set, compare=False, repr=False)
 
     def takes(self, value: Any) -> bool:
         """Whether a value is such an array as was checked before, down to its shape."""

@@ -19,9 +19,9 @@ from cnncc.io.layout import TensorInfo
 from cnncc.io.safetensors import check_state, inspect_state, load_state, save_state
 from cnncc.model import show
 from cnncc.model.arguments import (
-    aligned,
     as_seed,
     by_output,
+    labelled,
     learning_rate,
     named_inputs,
     pair,
@@ -30,7 +30,7 @@ from cnncc.model.arguments import (
     resumed,
     sample_count,
 )
-from cnncc.model.arrays import as_array, as_input, slots
+from cnncc.model.arrays import as_array, slots
 from cnncc.model.network import KEY, Network
 from cnncc.model.profile import Profile, profile_inference
 from cnncc.model.programs import Options, Programs
@@ -367,21 +367,7 @@ class Model:
         return named_inputs(self._module.name, self._inputs, arrays, named)
 
     def _samples(self, x: Any, y: Any) -> Samples:
-        """Inputs and targets, checked. Raises as a call."""
-        if y is None:
-            raise TypeError("training data are inputs with targets: a Dataset, or x and y")
-        targets = target_slots(self._programs)
-        match x:
-            case tuple():
-                inputs = self._named(x, {})
-            case Mapping():
-                inputs = self._named((), x)
-            case _:
-                inputs = self._named((x,), {})
-        given = aligned(y, targets)
-        found = {slot.name: as_input(given[slot.name], slot) for slot in targets}
-        sample_count({**inputs, **found})
-        return Samples(inputs, found)
+        return labelled(x, y, self._named, target_slots(self._programs))
 
     def _packed(self, outputs: Mapping[str, Array]) -> Results:
         if len(self._outputs) == 1:

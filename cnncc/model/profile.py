@@ -18,9 +18,10 @@ from rich.table import Table
 from cnncc.errors import printable
 from cnncc.graph.ir import Graph
 from cnncc.targets.cpu.peaks import Bound, Peaks, measure_peaks
+from cnncc.targets.cpu.portions import at_a_time
 from cnncc.targets.cpu.profile import StepTime
 from cnncc.targets.cpu.profile import profile as profile_steps
-from cnncc.targets.runtime import Runtime, shape_of
+from cnncc.targets.runtime import Runtime, Shape, shape_of
 
 if TYPE_CHECKING:
     from cnncc.model.programs import Programs
@@ -41,11 +42,11 @@ class KernelTime:
     """One kernel of a profile.
 
     layers: the layers of the text that it computes, none for a border and a change of layout.
-    operation: the operators, joined by +, or what else it does. seconds: the median of its time.
-    macs: multiply-accumulates that it carries out for the whole batch. traffic_bytes: of the
-    tensors that it reads and writes, each once. parameter_bytes: those of them that do not depend
-    on the input. bound: the least time that the roofline allows, and what it is spent on. tiles:
-    the register tiles of its parts, `positions x vectors x lanes`.
+    operation: the operators, joined by +, or what else it does. seconds: the median of its time for
+    the samples that run at a time. macs: multiply-accumulates that it carries out for them.
+    traffic_bytes: of the tensors that it reads and writes, each once. parameter_bytes: those of
+    them that do not depend on the input. bound: the least time that the roofline allows, and what
+    it is spent on. tiles: the register tiles of its parts, `positions x vectors x lanes`.
     """
 
     layers: tuple[str, ...]
@@ -99,12 +100,14 @@ class KernelTime:
 class Profile:
     """The kernels of one call of inference, in the order in which they run.
 
-    call_seconds: the median time of whole calls. peaks: what the machine can do, measured in the
-    same process. `print(profile)` shows the table, the slowest kernels first.
+    portion: how many samples of the batch run at a time; the kernels and their sums speak of so
+    many. call_seconds: the median time of whole calls, of the batch. peaks: what the machine can
+    do, measured in the same process. `print(profile)` shows the table, the slowest kernels first.
     """
 
     name: str
     batch: int
+    portion: int
     extents: Mapping[str, int]
     precision: str
     call_seconds: float
@@ -115,6 +118,11 @@ class Profile:
     def seconds(self) -> float:
         """The sum over all kernels."""
         return sum(k.seconds for k in self.kernels)
+
+    @property
+    def portion_seconds(self) -> float:
+        """The part of a call's time that `portion` samples take: what `seconds` is part of."""
+        return self.call_seconds * self.portion / self.batch
 
     @property
     def macs(self) -> int:
@@ -170,12 +178,17 @@ class Profile:
         """The whole in two lines."""
         extents = "".join(f", {name} = {n}" for name, n in self.extents.items())
         caches = "".join(f", {c.name} {c.bandwidth / 1e9:.0f} GB/s" for c in self.peaks.caches)
+        samples = "sample" if self.portion == 1 else f"{self.portion} samples"
+        part = f" per {samples}" if self.portion < self.batch else ""
+        whole = f", {1e3 * self.portion_seconds:.3f} ms{part}" if part else ""
+        portion = at_a_time(self.portion, self.batch)
         return (
-            f"{printable(self.name)}, batch {self.batch}{extents}, {self.peaks.threads} threads, "
-            f"precision {self.precision}: {len(self.kernels)} kernels take "
-            f"{1e3 * self.seconds:.3f} ms, {_rate(2e-9 * self.macs, self.seconds):.1f} GFLOP/s, "
+            f"{printable(self.name)}, batch {self.batch}{portion}{extents}, "
+            f"{self.peaks.threads} threads, precision {self.precision}: "
+            f"{len(self.kernels)} kernels take {1e3 * self.seconds:.3f} ms{part}, "
+            f"{_rate(2e-9 * self.macs, self.seconds):.1f} GFLOP/s, "
             f"{self.roofline_share:.0%} of the roofline; a call takes "
-            f"{1e3 * self.call_seconds:.3f} ms\n"
+            f"{1e3 * self.call_seconds:.3f} ms{whole}\n"
             f"peaks: {self.peaks.flops / 1e9:.0f} GFLOP/s{caches}, "
             f"memory {self.peaks.bandwidth / 1e9:.0f} GB/s"
         )
@@ -188,10 +201,12 @@ class Profile:
         return {
             "name": self.name,
             "batch": self.batch,
+            "portion": self.portion,
             "extents": dict(self.extents),
             "threads": self.peaks.threads,
             "precision": self.precision,
             "call_seconds": self.call_seconds,
+            "portion_seconds": self.portion_seconds,
             "seconds": self.seconds,
             "macs": self.macs,
             "roofline_share": self.roofline_share,
@@ -226,27 +241,36 @@ def profile_inference(
     shape = shape_of(runtime.graph, inputs)
     calls = _call_times(runtime, inputs, repeats)
     call = sorted(calls)[len(calls) // 2]
+    binding = runtime.planned(shape)
     steps = profile_steps(
-        runtime.bind(shape),
-        inputs,
+        binding,
+        first_samples(inputs, shape, binding.batch),
         threads=runtime.threads,
         repeats=len(calls),
         phases=[0],
         symbols=dict(shape.symbols),
     )
     peaks = measure_peaks(runtime.threads)
-    binding = runtime.bind(shape)
     held = binding.plan.size + runtime.store.bytes
     cold = held > max((c.size for c in peaks.caches), default=0)
     return Profile(
         programs.network.inference.module.name,
         shape.batch,
+        binding.batch,
         dict(shape.symbols),
         "exact" if programs.options.exact else "default",
         call,
         peaks,
         tuple(_kernel_time(runtime.graph, s, peaks, cold) for s in steps),
     )
+
+
+def first_samples(
+    inputs: Mapping[str, NDArray[Any]], shape: Shape, count: int
+) -> Mapping[str, NDArray[Any]]:
+    """The inputs of the first portion of a call."""
+    whole = count == shape.batch  # inputs without a batch axis are only in calls that are not cut
+    return inputs if whole else {name: array[:count] for name, array in inputs.items()}
 
 
 def _call_times(

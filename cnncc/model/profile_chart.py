@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnncc.errors import printable
 from cnncc.io.files import PACKAGE, WRITE, refuse
+from cnncc.targets.cpu.portions import at_a_time
 
 if TYPE_CHECKING:
     from cnncc.model.profile import KernelTime, Profile
@@ -57,9 +58,11 @@ def draw(profile: Profile, path: Path, most: int) -> None:
         fontsize=8,
     )
     left_out = f", the slowest {len(shown)} kernels" if len(shown) < len(profile.kernels) else ""
+    portion = at_a_time(profile.portion, profile.batch)
     axes.set_title(
-        f"{printable(profile.name)}, batch {profile.batch}, {profile.peaks.threads} threads: "
-        f"{1e3 * profile.seconds:.3f} ms in {len(profile.kernels)} kernels, "
+        f"{printable(profile.name)}, batch {profile.batch}{portion}, "
+        f"{profile.peaks.threads} threads: {1e3 * profile.seconds:.3f} ms "
+        f"in {len(profile.kernels)} kernels, "
         f"{profile.roofline_share:.0%} of the roofline{left_out}",
         fontsize=10,
         parse_math=False,

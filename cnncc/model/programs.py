@@ -23,8 +23,9 @@ from cnncc.ops.base import Op
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
+from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from cnncc.targets.locks import Lock
-from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, Shape, Store
+from cnncc.targets.runtime import Runtime, Shape, Store
 from cnncc.train.metrics import Classification, classifications
 
 AnyRuntime = Runtime | InterpRuntime
@@ -202,7 +203,8 @@ class Programs:
         variant = self.network.inference
         if self.options.fuse:
             exact = self.options.exact
-            check_claims(variant.graph, variant.module, batch=batch or 1, exact=exact)
+            limit = self.options.max_memory
+            check_claims(variant.graph, variant.module, batch=batch or 1, exact=exact, limit=limit)
         main = self.step.runtime if self.train else self.inference
         fixed = not any(n.type.symbols for n in main.graph.of("input"))
         if isinstance(main, Runtime) and fixed and batch is not None:

@@ -1,8 +1,8 @@
 """A compiled graph that can be called: arrays in, arrays out, for any batch size and any extents
 the graph allows.
 
-`Runtime` is the CPU target, `InterpRuntime` the definition; both have one interface, so a model
-does not know which it has.
+`Runtime` is the CPU target. `InterpRuntime` in `interp` is the definition, behind the same
+interface, so a model does not know which it has.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from cnncc.errors import Diagnostic, Note, SpecError
-from cnncc.graph.ir import Graph
 from cnncc.passes.fuse import Fused
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, bind
-from cnncc.targets.cpu.declare import PREPARE, WHOLE, with_prepared
+from cnncc.targets.cpu.declare import PREPARE, with_prepared
 from cnncc.targets.cpu.machine import detect
-from cnncc.targets.cpu.portions import samples_at_once
+from cnncc.targets.cpu.memory import default_limit
 from cnncc.targets.cpu.program import Program, compile_program
 from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
-from cnncc.targets.interp.program import run_interp
 from cnncc.targets.locks import Lock
-from cnncc.tensor import DType, Poly, Symbol, TensorType, evaluate
+from cnncc.targets.shapes import Shape as Shape
+from cnncc.targets.shapes import check_extents
+from cnncc.targets.shapes import shape_of as shape_of
+from cnncc.tensor import DType, TensorType
 
 BINDINGS = 8  # kept per runtime, the least recently used goes first
 SHAPES = 64  # shapes of calls that a runtime remembers
@@ -40,86 +40,6 @@ class Session(Protocol):
     """One pass through the phases on one arena: forward, then backward, then update."""
 
     def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The batch size and symbolic extents of a call."""
-
-    batch: int
-    symbols: tuple[tuple[str, int], ...]
-
-
-def shape_of(graph: Graph, inputs: Mapping[str, Array]) -> Shape:
-    """What the arrays say about batch and extents.
-
-    `inputs`: logical arrays by the names of input nodes. Raises ValueError when an array does not
-    fit its node's type, or when two arrays disagree.
-    """
-    batch: int | None = None
-    symbols: dict[str, int] = {}
-    for node in graph.of("input"):
-        if node.name not in inputs:
-            continue
-        shape = inputs[node.name].shape
-        if len(shape) != node.type.axes:
-            raise ValueError(f"{node.name}: expected {node.type}, got an array of shape {shape}")
-        if node.type.batched:
-            if batch is not None and batch != shape[0]:
-                raise ValueError(
-                    f"{node.name}: a batch of {shape[0]}, but another input has {batch}"
-                )
-            batch = shape[0]
-            shape = shape[1:]
-        for extent, n in zip(node.type.shape, shape, strict=True):
-            name = _lone_symbol(extent)
-            if name is None:
-                continue
-            if symbols.setdefault(name, n) != n:
-                raise ValueError(f"{node.name}: {name} is {n} here, but {symbols[name]} elsewhere")
-        expected = node.type.concrete(symbols).dims(batch or 0)
-        if expected != inputs[node.name].shape:
-            got = inputs[node.name].shape
-            raise ValueError(f"{node.name}: expected {node.type}, got an array of shape {got}")
-    return Shape(1 if batch is None else batch, tuple(sorted(symbols.items())))
-
-
-def _lone_symbol(extent: int | Poly) -> str | None:
-    if isinstance(extent, Poly) and len(extent.terms) == 1:
-        monomial, coefficient = extent.terms[0]
-        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
-            return monomial[0].name
-    return None
-
-
-def check_extents(graph: Graph, shape: Shape) -> None:
-    """Rerun what was promised for symbolic extents. Raises SpecError (E0804)."""
-    values = dict(shape.symbols)
-    if not values:
-        return
-    found = []
-    for condition in graph.conditions:
-        n = evaluate(condition.extent, values)
-        if n % condition.divisor:
-            text = f"{condition.text}: {condition.divisor} does not divide {condition.extent} = {n}"
-            found.append(_extent_error(text, condition.origin.span, values))
-    for node in graph.nodes:
-        if any(not isinstance(e, int) or e < 1 for e in node.type.concrete(values).shape):
-            text = f"{node.name} would be {node.type.concrete(values)}"
-            found.append(_extent_error(text, node.origin.span, values))
-    if found:
-        raise SpecError(found)
-
-
-def _extent_error(text: str, span: Any, values: Mapping[str, int]) -> Diagnostic:
-    given = ", ".join(f"{k} = {v}" for k, v in values.items())
-    return Diagnostic(
-        "E0804",
-        text,
-        span,
-        notes=(Note(f"the data have {given}"),),
-        helps=("pad or crop the data",),
-    )
 
 
 class Runtime:
@@ -148,7 +68,7 @@ class Runtime:
         wide = machine.lanes_f32 if dtype is DType.F32 else machine.lanes_f64
         self.fused, self.graph, self.store = fused, fused.graph, store
         self.threads = threads or machine.cores
-        self.limit = max_memory if max_memory is not None else machine.memory_limit // 2
+        self.limit = max_memory if max_memory is not None else default_limit()
         self.phases = with_prepared(self.graph, phases or {})
         self.program: Program = compile_program(
             fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels,
@@ -191,8 +111,10 @@ class Runtime:
     def kernel_texts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(s.text for s in self.program.steps))
 
-    def bind(self, shape: Shape) -> Binding:
-        """The binding for a batch size and extents, made on first use. Raises SpecError (E08xx)."""
+    def bind(self, shape: Shape, whole: int | None = None) -> Binding:
+        """The binding for a batch size, perhaps a portion of `whole` samples, and extents, made on
+        first use. Raises SpecError (E08xx).
+        """
         last, binding = self._latest
         if last is shape and binding is not None:
             return binding
@@ -205,6 +127,7 @@ class Runtime:
             binding = bind(
                 self.program, shape.batch, dict(shape.symbols), self.store,
                 limit=self.limit, threads=self.threads, arenas=ARENAS,
+                whole=whole,
             )  # fmt: skip
             self._bindings[shape] = binding
             self._latest = shape, binding
@@ -239,30 +162,30 @@ class Runtime:
 
     def planned(self, shape: Shape) -> Binding:
         """The binding on which a call of that shape begins: of its first portion."""
-        return self.bind(Shape(self.portion(shape), shape.symbols))
+        return self.bind(Shape(self.portion(shape), shape.symbols), shape.batch)
 
     def portion(self, shape: Shape) -> int:
-        """Samples of a call that run at a time: all of them, or as many as stay in the cache where
-        samples have nothing to do with each other.
+        """Samples of a call that run at a time: all of them, or as many as stay in the cache and
+        within the memory limit where samples have nothing to do with each other.
         """
-        if shape.batch == 1 or not self._separable:
-            return shape.batch
+        if shape.batch == 1:
+            return 1
         found = self._portions.get(shape)
         if found is None:
-            cache = detect().l3 // 2
-            traffic = self.program.traffic(dict(shape.symbols))
-            found = samples_at_once(traffic, shape.batch, cache) if cache else shape.batch
+            symbols = dict(shape.symbols)
+            check_extents(self.graph, shape)
+
+            outline = self.program.outline
+            room = self.limit - self.store.bytes_besides(outline.kept)
+
+            def fits(batch: int) -> bool:
+                return outline.need(batch, symbols).peak <= room
+
+            found = outline.portion(shape.batch, symbols, fits)
+            if len(self._portions) >= SHAPES:
+                self._portions.clear()
             self._portions[shape] = found
         return found
-
-    @cached_property
-    def _separable(self) -> bool:
-        """Inference in one run of inputs and outputs with a batch axis. A number that all samples
-        share might depend on all of them.
-        """
-        outputs = [self.graph[name] for _, name in self.graph.outputs]
-        apart = all(n.type.batched for n in (*self.graph.of("input"), *outputs))
-        return apart and len(self.run_phases) == 1 and not self.graph.updates
 
     def _run_portions(
         self, shape: Shape, portion: int, inputs: Mapping[str, Array]
@@ -272,7 +195,7 @@ class Runtime:
         outputs: dict[str, Array] = {}
         for first in range(0, shape.batch, portion):
             part = {name: array[first : first + portion] for name, array in inputs.items()}
-            binding = self.bind(self._shape(part))
+            binding = self.bind(self._shape(part), shape.batch)
             self._prepare(binding)
             if not outputs:
                 outputs = binding.results(phase, shape.batch)
@@ -326,105 +249,6 @@ class _CpuSession:
 
     def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return self.runtime._run_phase(self.binding, phase, inputs, self.arena)
-
-
-class InterpRuntime:
-    """The interpreter behind the same interface. Parameters live in a plain dict store."""
-
-    def __init__(
-        self,
-        fused: Fused,
-        *,
-        store: DictStore,
-        phases: Mapping[str, int] | None = None,
-        dtype: DType = DType.F32,
-        guard: str = "",
-    ) -> None:
-        self.fused, self.graph, self.store, self.dtype = fused, fused.graph, store, dtype
-        self.guard = guard
-        self.phases = dict(phases or {})
-        self.threads = 1
-
-    def run(
-        self, inputs: Mapping[str, Array], *, phases: Sequence[int] | None = None
-    ) -> dict[str, Array]:
-        """All phases; `phases` other than all of them need a session."""
-        with self.session(shape_of(self.graph, inputs)) as session:
-            outputs: dict[str, Array] = {}
-            for phase in phases if phases is not None else self.run_phases:
-                outputs |= session.run(phase, inputs)
-            return outputs
-
-    @property
-    def run_phases(self) -> list[int]:
-        return [WHOLE] if self.guard else self.own_phases
-
-    @property
-    def own_phases(self) -> list[int]:
-        """The phases that nodes belong to."""
-        return sorted({0, *self.phases.values()})
-
-    @contextmanager
-    def session(self, shape: Shape) -> Iterator[Session]:
-        check_extents(self.graph, shape)
-        yield _InterpSession(self, shape, {})
-
-
-@dataclass
-class _InterpSession:
-    runtime: InterpRuntime
-    shape: Shape
-    arrays: dict[str, Array]
-
-    def run(self, phase: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        r = self.runtime
-        if phase == WHOLE:
-            return self._whole(inputs)
-        self.arrays |= {n: a for n, a in inputs.items()}
-        for node in r.graph.of("parameter"):
-            self.arrays[node.name] = r.store.read(node.name)
-        kernels = tuple(k for k in r.fused.kernels if r.phases.get(k.sink.name, 0) == phase)
-        part = Fused(r.graph, kernels, (), r.fused.slices)
-        dtype = np.float32 if r.dtype is DType.F32 else np.float64
-        self.arrays = run_interp(
-            part, self.arrays, self.shape.batch, dtype, dict(self.shape.symbols)
-        )
-        written = {n for k in kernels for n in k.writes}
-        for old, new in r.graph.updates:
-            if new in written:
-                r.store.write(old, self.arrays[new])
-        results = {}
-        for public, name in r.graph.outputs:
-            if name in self.arrays and r.phases.get(name, 0) == phase:
-                results[public] = self.arrays[name]
-        return results
-
-    def _whole(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        *before, last = self.runtime.own_phases
-        results: dict[str, Array] = {}
-        for phase in before:
-            results |= self.run(phase, inputs)
-        if np.isfinite(results[self.runtime.guard]).all():
-            results |= self.run(last, inputs)
-        return results
-
-
-class DictStore:
-    """Parameters as logical arrays."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Array] = {}
-        self.version = 0
-
-    def write(self, name: str, array: Array) -> None:
-        self._arrays[name] = np.array(array)
-        self.version += 1
-
-    def read(self, name: str) -> Array:
-        return self._arrays[name]
-
-    def names(self) -> list[str]:
-        return list(self._arrays)
 
 
 def numpy_dtype(t: TensorType) -> type[np.generic]:

@@ -7,6 +7,7 @@ import pytest
 
 from cnncc.cli import benching
 from cnncc.errors import CompilerBug
+from cnncc.targets.cpu import memory
 
 
 def test_bench_compares_and_measures(shell, small):
@@ -82,3 +83,15 @@ def test_bench_of_symbolic_extents_asks_for_them(shell, tmp_path):
     assert "--extent H=64 --extent W=64" in shell("bench", path).err
     words = ["--extent", "H=9", "--extent", "W=7", "--seconds", "0.05", "--json"]
     assert json.loads(shell("bench", path, *words).out)["macs"] == 2 * 9 * 7 * 5
+
+
+def test_a_smaller_last_portion_moves_less(shell, small, monkeypatch):
+    def traffic(batch):
+        done = shell("bench", small, "--batch", batch, "--threads", 1, "--seconds", 0.01, "--json")
+        assert done.code == 0, done.err
+        return json.loads(done.out)["fused"]["traffic_bytes"]
+
+    monkeypatch.setattr("cnncc.cli.benching._measure", lambda ways, *_: {w: [1.0] for w in ways})
+    one, two = traffic(1), traffic(2)
+    monkeypatch.setattr(memory, "samples_at_once", lambda traffic, batch, cache: 2)
+    assert traffic(5) == 2 * two + one

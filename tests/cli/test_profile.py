@@ -8,6 +8,7 @@ import pytest
 
 import cnncc
 from cnncc.model.profile import grouped
+from cnncc.targets.cpu import memory
 from cnncc.targets.cpu.peaks import Cache, Peaks
 
 CONV, DENSE = 4 * 2 * 9 * 36, 3 * 4 * 36  # multiply-accumulates of the small network
@@ -19,10 +20,10 @@ KERNEL = {
     "roofline_seconds": float, "roofline_share": float, "bound_by": str, "tiles": list,
 }  # fmt: skip
 WHOLE = {
-    "name": str, "batch": int, "extents": dict, "threads": int, "precision": str,
-    "call_seconds": float, "seconds": float, "macs": int, "roofline_share": float,
-    "peak_flops_per_second": float, "bandwidth_bytes_per_second": float, "caches": list,
-    "kernels": list,
+    "name": str, "batch": int, "portion": int, "extents": dict, "threads": int,
+    "precision": str, "call_seconds": float, "portion_seconds": float, "seconds": float,
+    "macs": int, "roofline_share": float, "peak_flops_per_second": float,
+    "bandwidth_bytes_per_second": float, "caches": list, "kernels": list,
 }  # fmt: skip
 
 
@@ -162,6 +163,21 @@ def test_a_model_is_profiled_on_arrays_and_still_computes_the_same(small):
         (k.seconds for k in found.kernels), reverse=True
     )
     assert np.array_equal(model(x), before)
+
+
+@pytest.mark.usefixtures("known_peaks")
+def test_a_batch_in_portions_is_profiled_as_it_runs(small, monkeypatch):
+    monkeypatch.setattr(memory, "samples_at_once", lambda traffic, batch, cache: 2)
+    model = cnncc.compile(small, num_threads=1)
+    found = model.profile(np.ones((6, 2, 6, 6), np.float32), repeats=3)
+    assert [b.batch for b in model._programs.inference._bindings.values()] == [2]
+    assert (found.batch, found.portion) == (6, 2)
+    assert found.macs == 2 * (CONV + DENSE)
+    assert found.portion_seconds == pytest.approx(found.call_seconds / 3)
+    text = found.totals()
+    assert ", batch 6, 2 samples at a time, 1 threads" in text
+    assert f"kernels take {1e3 * found.seconds:.3f} ms per 2 samples, " in text
+    assert f"ms, {1e3 * found.portion_seconds:.3f} ms per 2 samples\n" in text
 
 
 def test_what_cannot_be_profiled(small):

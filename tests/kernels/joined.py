@@ -20,7 +20,8 @@ from cnncc.ops.base import Array, Op
 from cnncc.passes.fuse import fuse
 from cnncc.passes.retype import retyped
 from cnncc.targets.cpu.store import Store
-from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime
+from cnncc.targets.interp.runtime import DictStore, InterpRuntime
+from cnncc.targets.runtime import Runtime
 from cnncc.tensor import DType, TensorType
 
 Case = tuple[Op, tuple[TensorType, ...]]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import cnncc
-from cnncc.targets.cpu.portions import Traffic, samples_at_once
-from cnncc.targets.runtime import Runtime, Shape
+from cnncc import compiler
+from cnncc.graph.ir import Graph
+from cnncc.graph.sources import Input
+from cnncc.passes.differentiate import prune
+from cnncc.passes.fuse import fuse
+from cnncc.targets.cpu import memory
+from cnncc.targets.cpu.portions import Traffic, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.store import Store
+from cnncc.targets.runtime import SHAPES, Runtime, Shape
 from tests.kernels.primitives import same_bits
 
 CACHE = 1000
@@ -18,6 +27,15 @@ net n {
   a = x -> conv(18, 3x3, pad = same) -> batchnorm -> relu
   output wide = a -> maxpool(3x3)
   output scores = a -> flatten -> dense(5) -> softmax
+}
+"""
+
+
+TRAINED = """
+train n {
+  target label: class[5]
+  loss = cross_entropy(scores, label)
+  optimizer = sgd(lr = 0.1)
 }
 """
 
@@ -36,6 +54,28 @@ def test_activations_that_never_fit_are_left_whole() -> None:
     assert samples_at_once(Traffic((3000,), 50), 16, CACHE) == 16
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+def test_what_must_fit_makes_portions_smaller(most: int) -> None:
+    asked: list[int] = []
+
+    def fits(portion: int) -> bool:
+        asked.append(portion)
+        return portion <= most
+
+    sizes = {-(-100 // n) for n in range(1, 101)}
+    assert largest_that_fits(100, 50, fits) == max(s for s in sizes if s <= most)
+    assert len(asked) <= 8, "every question is a plan"
+    assert largest_that_fits(100, 50, lambda p: True) == 50
+    assert largest_that_fits(100, 50, lambda p: False) == 1
+    assert largest_that_fits(1, 1, lambda p: False) == 1
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose cache holds one sample."""
+    monkeypatch.setattr(memory, "samples_at_once", lambda traffic, batch, cache: 1)
+
+
 @pytest.mark.parametrize("portion", [1, 2, 3, 5])
 def test_portions_give_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch, portion: int) -> None:
     model = cnncc.compile(NET)
@@ -46,9 +86,57 @@ def test_portions_give_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch, po
     assert all(same_bits(whole[name], parts[name]) for name in ("wide", "scores"))
 
 
-def test_what_samples_share_keeps_the_batch_whole() -> None:
-    """Batch statistics, and an input without a batch axis, speak of all samples."""
-    model = cnncc.compile("lenet_digits", train=True)
-    step = model._programs.step.runtime
+def test_a_small_memory_makes_portions_with_the_bits_of_the_whole() -> None:
+    x = np.random.default_rng(0).standard_normal((16, 3, 9, 6)).astype(np.float32)
+    model = cnncc.compile(NET, batch=16)
+    tight = cnncc.compile(NET, batch=16, max_memory=model.peak_memory // 2)
+    whole, parts = model(x), tight(x)
+    assert all(same_bits(whole[name], parts[name]) for name in ("wide", "scores"))
+    assert 0 < tight.peak_memory <= model.peak_memory // 2
+    with pytest.raises(cnncc.SpecError, match=r"at batch 16, 1 sample at a time"):
+        cnncc.compile(NET, batch=16, max_memory=100)
+
+
+def runtime_of(graph: Graph, phases: dict[str, int] | None = None) -> Runtime:
+    return Runtime(fuse(graph), store=Store(), phases=phases, threads=1)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_samples_by_themselves_run_one_at_a_time() -> None:
+    runtime = runtime_of(compiler.front(NET).graph)
+    assert runtime.portion(Shape(64, ())) == 1
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_batch_statistics_keep_the_batch_whole() -> None:
+    """Inputs and outputs have a batch axis, but the statistics between them are of all samples."""
+    graph = compiler.front(NET + TRAINED, train=True).graph
+    outputs = tuple(o for o in graph.outputs if o[0] != "loss")
+    forward = prune(replace(graph, outputs=outputs, updates=()))
+    ends = [*forward.of("input"), *(forward[name] for _, name in forward.outputs)]
+    assert all(n.type.batched for n in ends)
+    assert not forward.updates
+    assert runtime_of(forward).portion(Shape(64, ())) == 64
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_an_input_of_all_samples_keeps_the_batch_whole() -> None:
+    graph = compiler.front(NET).graph
+    name = next(iter(graph.of("parameter"))).name
+    own = replace(graph[name], op=Input(graph[name].type))
+    given = replace(graph, nodes=tuple(own if n.name == name else n for n in graph.nodes))
+    assert runtime_of(given).portion(Shape(64, ())) == 64
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_a_step_of_training_keeps_the_batch_whole() -> None:
+    step = cnncc.compile(NET + TRAINED, train=True)._programs.step.runtime
     assert isinstance(step, Runtime)
     assert step.portion(Shape(64, ())) == 64
+
+
+def test_portions_of_the_latest_shapes_are_remembered() -> None:
+    runtime = runtime_of(compiler.front(NET).graph)
+    for batch in range(2, 3 * SHAPES):
+        assert runtime.portion(Shape(batch, ())) == batch
+        assert len(runtime._portions) <= SHAPES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cnncc.targets.cpu import tasks
 from cnncc.targets.cpu.tasks import busiest, rows_per_task
 
 
@@ -35,3 +36,21 @@ def test_chunks_are_no_smaller_than_they_need_to_be() -> None:
     assert rows_per_task(28, 8, 9, 2) == 7
     assert rows_per_task(14, 16, 9, 2) == 7
     assert rows_per_task(56, 8, 56, 1) == 56
+
+
+@pytest.mark.parametrize("threads", [24, 64, 192])
+@pytest.mark.parametrize("blocks", [1, 3, 8])
+def test_many_threads_share_evenly_after_few_tries(
+    monkeypatch: pytest.MonkeyPatch, blocks: int, threads: int
+) -> None:
+    tried: list[int] = []
+
+    def counted(rows: int, blocks: int, size: int, threads: int) -> int:
+        tried.append(size)
+        return busiest(rows, blocks, size, threads)
+
+    monkeypatch.setattr(tasks, "busiest", counted)
+    rows = 12_544
+    size = rows_per_task.__wrapped__(rows, blocks, rows, threads)
+    assert len(tried) <= 16
+    assert busiest(rows, blocks, size, threads) <= 1.02 * rows * blocks / threads

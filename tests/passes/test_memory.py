@@ -9,7 +9,8 @@ import pytest
 from cnncc import compiler
 from cnncc.cli.memory import memory_lines, planned_memory
 from cnncc.passes.training import training_graph
-from cnncc.targets.cpu.machine import detect, vector_lanes
+from cnncc.targets.cpu import memory
+from cnncc.targets.cpu.machine import detect, last_cache, memory_limit, vector_lanes
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import Runtime, Shape
 
@@ -44,24 +45,54 @@ def test_the_plan_is_that_of_the_compiled_program(train: bool, fuse: bool) -> No
     runtime = Runtime(fused, store=Store(), phases=phases, threads=1)
     for batch, height in ((1, 8), (3, 20)):
         need = compiler.planned(fused, phases=phases, batch=batch, symbols={"H": height})
-        binding = runtime.bind(Shape(batch, (("H", height),)))
+        binding = runtime.planned(Shape(batch, (("H", height),)))
         constants = sum(c.nbytes for c in binding.constants.values())
         assert need.activations == binding.plan.size
         assert need.parameters == runtime.store.bytes + constants
     assert runtime.peak == need.peak, "the larger binding came last"
 
 
-def test_the_lanes_are_those_that_kernels_are_made_for() -> None:
+@pytest.mark.parametrize("portion", [1, 4, 7])
+def test_the_plan_of_portions_is_that_of_the_compiled_program(
+    monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    """As the cache and as the limit have it; a plan over the limit names both sizes."""
+    checked = compiler.front(NET)
+    fused = compiler.kernels(checked.graph, checked.module)
+    symbols = {"H": 40}
+    monkeypatch.setattr(
+        memory, "samples_at_once", lambda traffic, batch, cache: min(portion, batch)
+    )
+    need = compiler.planned(fused, batch=7, symbols=symbols)
+    assert need.portion == portion
+    assert need == compiler.planned(fused, batch=portion, symbols=symbols)
+    runtime = Runtime(fused, store=Store(), threads=1)
+    binding = runtime.planned(Shape(7, tuple(symbols.items())))
+    assert (binding.batch, binding.plan.size) == (portion, need.activations)
+    monkeypatch.setattr(memory, "samples_at_once", lambda traffic, batch, cache: batch)
+    limited = compiler.planned(fused, batch=7, symbols=symbols, limit=need.peak)
+    assert limited == need
+    tight = Runtime(fused, store=Store(), threads=1, max_memory=need.peak)
+    assert tight.planned(Shape(7, tuple(symbols.items()))).batch == portion
+    short = Runtime(fused, store=Store(), threads=1, max_memory=need.parameters)
+    with pytest.raises(compiler.SpecError, match="E0801") as caught:
+        short.planned(Shape(7, tuple(symbols.items())))
+    (found,) = caught.value.diagnostics
+    assert found.notes[0].text.startswith("activations at batch 7, 1 sample at a time: ")
+
+
+def test_what_is_found_without_numba_is_what_kernels_are_made_for() -> None:
     assert vector_lanes() == detect().lanes_f32
+    assert (last_cache(), memory_limit()) == (detect().l3, detect().memory_limit)
 
 
 def test_a_report_plans_inference_and_a_step_of_training() -> None:
-    memory = planned_memory(NET.replace("H,", "12,"), {"classes": 4})
-    inference, training = memory["inference"], memory["training"]
+    plans = planned_memory(NET.replace("H,", "12,"), {"classes": 4})
+    inference, training = plans["inference"], plans["training"]
     assert (inference["batch"], training["batch"]) == (1, 7)
     assert training["parameters"] > 2 * inference["parameters"], "Adam keeps two of each weight"
     assert training["peak"] == training["activations"] + training["parameters"]
-    assert [line.split(": ")[-1] for line in memory_lines(memory)] == [
+    assert [line.split(": ")[-1] for line in memory_lines(plans)] == [
         "inference at batch 1",
         "training at batch 7",
     ]

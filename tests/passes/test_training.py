@@ -14,7 +14,8 @@ from cnncc.passes.fuse import fuse
 from cnncc.passes.training import BACKWARD, UPDATE, StepGraph, seeded_graph, training_graph
 from cnncc.targets.cpu.declare import WHOLE
 from cnncc.targets.cpu.store import Store
-from cnncc.targets.runtime import DictStore, InterpRuntime, Runtime, shape_of
+from cnncc.targets.interp.runtime import DictStore, InterpRuntime
+from cnncc.targets.runtime import Runtime, shape_of
 from cnncc.train.optim import Optimizer
 from tests.kernels.primitives import same_bits
 from tests.networks.values import Array, inputs, parameters

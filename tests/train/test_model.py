@@ -19,7 +19,7 @@ from cnncc.model import InputError
 from cnncc.model.network import KEY, Network
 from cnncc.passes.fuse import fuse
 from cnncc.passes.training import training_graph
-from cnncc.targets.runtime import DictStore, InterpRuntime
+from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from tests.train.small import CONVOLUTION, TWO_HEADS, blobs, perceptron, same_state
 
 RNG = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from cnncc.targets.cpu.emit import ROWS_PER_TASK
 from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.memory import lasting, placements
+from cnncc.targets.cpu.portions import at_a_time
 from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.store import Store
@@ -158,18 +159,19 @@ def bind(
     limit: int,
     threads: int,
     arenas: int = 1,
+    whole: int | None = None,
 ) -> Binding:
-    """Compute offsets and integers. Raises SpecError when the plan exceeds the memory limit, before
-    allocating.
+    """Compute offsets and integers for `batch` samples, which may be a portion of `whole`. Raises
+    SpecError when the plan exceeds the memory limit, before allocating.
     """
     values = {**symbols, "*": batch}
     places = placements(program.tensors, batch, symbols, program.lanes)
     sizes = {n: places[n].bytes for n in program.lives}
     arena = plan(program.lives, sizes)
     kept = lasting(program.tensors, places)
-    held = store.bytes + sum(b for n, b in kept.items() if n not in store)
+    held = sum(kept.values()) + store.bytes_besides(kept)
     if arena.size + held > limit:
-        raise SpecError(_too_large(arena.size, held, limit, sizes, batch))
+        raise SpecError(_too_large(arena.size, held, limit, sizes, batch, whole or batch))
     arenas = max(1, min(arenas, (limit - held) // max(arena.size, 64)))
     constants = {
         n: _constant(program, n, places[n])
@@ -256,7 +258,7 @@ def _rows_per_task(
 
 
 def _too_large(
-    arena: int, parameters: int, limit: int, sizes: Mapping[str, int], batch: int
+    arena: int, parameters: int, limit: int, sizes: Mapping[str, int], batch: int, whole: int
 ) -> Diagnostic:
     largest = sorted(sizes, key=lambda n: -sizes[n])[:3]
     from cnncc.errors import Note
@@ -268,7 +270,10 @@ def _too_large(
         "E0801",
         f"the plan needs {mib(arena + parameters)}, but the limit is {mib(limit)}",
         notes=(
-            Note(f"activations at batch {batch}: {mib(arena)}, parameters: {mib(parameters)}"),
+            Note(
+                f"activations at batch {whole}{at_a_time(batch, whole)}: {mib(arena)}, "
+                f"parameters: {mib(parameters)}"
+            ),
             Note("largest tensors: " + ", ".join(f"{n} {mib(sizes[n])}" for n in largest)),
         ),
         helps=("use a smaller batch or smaller extents", "raise the limit with max_memory"),

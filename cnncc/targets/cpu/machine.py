@@ -81,6 +81,16 @@ def vector_lanes() -> int:
     return _lanes(forced_isa() or _widest({name for name, present in host.items() if present}))
 
 
+def last_cache() -> int:
+    """`detect().l3`, found without Numba."""
+    return _caches()[2]
+
+
+def memory_limit() -> int:
+    """`detect().memory_limit`, found without Numba."""
+    return _memory_limit()
+
+
 def _lanes(isa: str) -> int:
     return _MODELS[isa][1] if isa in _MODELS else {"neon": 4, "scalar": 1}[isa]
 

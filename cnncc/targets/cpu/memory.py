@@ -2,32 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from cnncc.graph.ir import Graph
 from cnncc.passes.fuse import Fused
-from cnncc.passes.plan import plan
+from cnncc.passes.plan import Life, plan
 from cnncc.targets.cpu.declare import Tensor, declare, with_prepared
 from cnncc.targets.cpu.layout import Placement, place
-from cnncc.targets.cpu.machine import vector_lanes
-from cnncc.tensor import TensorType
+from cnncc.targets.cpu.machine import last_cache, memory_limit, vector_lanes
+from cnncc.targets.cpu.portions import Traffic, largest_that_fits, samples_at_once
+from cnncc.tensor import TensorType, evaluate, product
 
 
 @dataclass(frozen=True)
 class Need:
     """Bytes of a run: the arena with everything that is computed, and what lasts between runs
-    (parameters, the optimizer's state, constants, values prepared from parameters).
+    (parameters, the optimizer's state, constants, values prepared from parameters). `portion`: the
+    samples that run at a time, which the arena is for.
     """
 
     activations: int
     parameters: int
+    portion: int
 
     @property
     def peak(self) -> int:
         """All of it."""
         return self.activations + self.parameters
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What of a program decides its memory, before it is compiled as after.
+
+    touched: the phase and the tensors of every kernel in order, without the steps that fill
+    borders. lives: when each tensor of the arena is alive.
+    """
+
+    graph: Graph
+    tensors: Mapping[str, Tensor]
+    lives: Mapping[str, Life]
+    touched: tuple[tuple[int, tuple[str, ...]], ...]
+    lanes: int
+
+    def need(self, batch: int, symbols: Mapping[str, int]) -> Need:
+        """What a run of `batch` samples at once holds."""
+        places = placements(self.tensors, batch, symbols, self.lanes)
+        arena = plan(self.lives, {name: places[name].bytes for name in self.lives})
+        return Need(arena.size, sum(lasting(self.tensors, places).values()), batch)
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """The memory that outlives a run, by the names that `lasting` uses."""
+        return frozenset(t.alias or n for n, t in self.tensors.items() if _lasts(t))
+
+    def portion(self, batch: int, symbols: Mapping[str, int], fits: Callable[[int], bool]) -> int:
+        """Samples of a call that run at a time: all of them, or, where samples have nothing to do
+        with each other, as many as stay in the cache and fit the memory limit, as `fits` says.
+        """
+        if batch == 1 or not self.separable:
+            return batch
+        cache = last_cache() // 2
+        best = samples_at_once(self.traffic(symbols), batch, cache) if cache else batch
+        return largest_that_fits(batch, best, fits)
+
+    @cached_property
+    def separable(self) -> bool:
+        """Inference in one phase in which every sample is computed by itself. An input or output
+        without a batch axis belongs to all samples, and so does what is computed from a batch
+        without having its axis, such as batch statistics.
+        """
+        g = self.graph
+        ends = [*g.of("input"), *(g[name] for _, name in g.outputs)]
+        joined = any(
+            g[name].type.batched for n in g.nodes if not n.type.batched for name in n.inputs
+        )
+        phases = {phase for phase, _ in self.touched if phase >= 0}
+        return all(n.type.batched for n in ends) and not (joined or g.updates or len(phases) > 1)
+
+    def traffic(self, symbols: Mapping[str, int]) -> Traffic:
+        """What the kernels of inference touch."""
+        steps: list[int] = []
+        read: dict[str, int] = {}
+        for phase, names in self.touched:
+            if phase < 0:
+                continue
+            own = {name: self.tensors[name] for name in names}
+            bytes_of = {
+                name: evaluate(product(t.type.shape), symbols) * t.type.dtype.bytes
+                for name, t in own.items()
+            }
+            steps.append(sum(n for name, n in bytes_of.items() if own[name].type.batched))
+            read |= {t.alias or n: bytes_of[n] for n, t in own.items() if not t.type.batched}
+        return Traffic(tuple(steps), sum(read.values()))
+
+
+def default_limit() -> int:
+    """Bytes that a program may hold where nobody says how many: half of the memory."""
+    return memory_limit() // 2
 
 
 def needed(
@@ -37,18 +113,22 @@ def needed(
     batch: int = 1,
     symbols: Mapping[str, int] | None = None,
     lanes: int | None = None,
+    limit: int | None = None,
 ) -> Need:
-    """What the program of a fused graph plans to hold, to the byte, on this machine or one with
-    vectors of `lanes` float32.
+    """What the program of a fused graph plans to hold for calls of `batch` samples, to the byte, on
+    this machine or one with vectors of `lanes` float32.
 
-    `phases` is given for a training graph; `symbols` for inputs with symbolic extents.
+    `phases` is given for a training graph; `symbols` for inputs with symbolic extents. `limit`: the
+    bytes that may be held, to which portions of the batch are fitted where they can be.
     """
     lanes = lanes or vector_lanes()
     declared = declare(fused, lanes=lanes, phases=with_prepared(fused.graph, phases or {}))
-    places = placements(declared.tensors, batch, symbols or {}, lanes)
-    lives = declared.lives([kernel.tensors for _, kernel in declared.kernels])
-    arena = plan(lives, {name: places[name].bytes for name in lives})
-    return Need(arena.size, sum(lasting(declared.tensors, places).values()))
+    touched = tuple((phase, kernel.tensors) for phase, kernel in declared.kernels)
+    lives = declared.lives([names for _, names in touched])
+    outline = Outline(fused.graph, declared.tensors, lives, touched, lanes)
+    values, most = symbols or {}, default_limit() if limit is None else limit
+    portion = outline.portion(batch, values, lambda n: outline.need(n, values).peak <= most)
+    return outline.need(portion, values)
 
 
 def placements(
@@ -67,8 +147,11 @@ def placements(
 
 def lasting(tensors: Mapping[str, Tensor], places: Mapping[str, Placement]) -> dict[str, int]:
     """Bytes of the tensors that outlive a run, by the name of the memory that they share."""
-    kept = ((n, t) for n, t in tensors.items() if t.space in ("store", "constant"))
-    return {t.alias or n: places[n].bytes for n, t in kept}
+    return {t.alias or n: places[n].bytes for n, t in tensors.items() if _lasts(t)}
+
+
+def _lasts(t: Tensor) -> bool:
+    return t.space in ("store", "constant")
 
 
 def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement:

@@ -33,10 +33,10 @@ class StepTime:
     """One step of an entry.
 
     layers: names of the nodes that the kernel computes, none for borders and changes of layout.
-    milliseconds: median over the repeats. macs: multiply-accumulates of the whole batch, as the
-    operators count them. schedules: one per segment of the kernel, none for borders. traffic: bytes
-    of the tensors that the step reads and writes, each once; of a border only what it fills.
-    parameters: those of them that do not depend on the input.
+    milliseconds: median over the repeats. macs: multiply-accumulates of all samples of the
+    binding, as the operators count them. schedules: one per segment of the kernel, none for
+    borders. traffic: bytes of the tensors that the step reads and writes, each once; of a border
+    only what it fills. parameters: those of them that do not depend on the input.
     """
 
     phase: int
@@ -47,11 +47,6 @@ class StepTime:
     schedules: tuple[Schedule, ...]
     traffic: int = 0
     parameters: int = 0
-
-    @property
-    def gflops(self) -> float:
-        """Billions of operations per second, a multiply-accumulate counting as two."""
-        return 2e-6 * self.macs / self.milliseconds if self.milliseconds > 0 else 0.0
 
     @property
     def tiles(self) -> tuple[str, ...]:

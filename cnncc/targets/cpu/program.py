@@ -23,10 +23,10 @@ from cnncc.targets.cpu.declare import WHOLE, Tensor, declare
 from cnncc.targets.cpu.emit import Emitted, Memory, emit
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
-from cnncc.targets.cpu.portions import Traffic
+from cnncc.targets.cpu.memory import Outline
 from cnncc.targets.cpu.schedule import Schedule, block_lanes
 from cnncc.targets.load import load_module, module_name
-from cnncc.tensor import DType, evaluate, product
+from cnncc.tensor import DType
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,11 @@ class Program:
             found.setdefault(key, {}).update(dict.fromkeys(names))
         return {phase: tuple(names) for phase, names in found.items()}
 
-    def traffic(self, symbols: Mapping[str, int]) -> Traffic:
-        """What inference touches."""
-        steps: list[int] = []
-        read: dict[str, int] = {}
-        for step in self.steps:
-            if step.phase < 0:
-                continue
-            own = {t: self.tensors[t] for t in step.tensors}
-            bytes_of = {
-                t: evaluate(product(v.type.shape), symbols) * v.type.dtype.bytes
-                for t, v in own.items()
-            }
-            steps.append(sum(n for t, n in bytes_of.items() if own[t].type.batched))
-            read |= {v.alias or t: bytes_of[t] for t, v in own.items() if not v.type.batched}
-        return Traffic(tuple(steps), sum(read.values()))
+    @cached_property
+    def outline(self) -> Outline:
+        """What decides memory."""
+        touched = tuple((s.phase, s.tensors) for s in self.steps if s.emitted is not None)
+        return Outline(self.graph, self.tensors, self.lives, touched, self.lanes)
 
 
 def compile_program(

@@ -4,6 +4,8 @@ programs of a model.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from cnncc.targets.arrays import NUMPY, Array
@@ -24,6 +26,13 @@ class Store:
         return sum(p.bytes for p, _ in self._blocks.values()) + sum(
             a.nbytes for a in self._waiting.values()
         )
+
+    def bytes_besides(self, names: Container[str]) -> int:
+        """Bytes of all other tensors: those of a program count as it lays them out, which may take
+        more than the arrays that wait for it.
+        """
+        blocks = sum(p.bytes for name, (p, _) in self._blocks.items() if name not in names)
+        return blocks + sum(a.nbytes for name, a in self._waiting.items() if name not in names)
 
     def __contains__(self, name: str) -> bool:
         return name in self._blocks or name in self._waiting

@@ -6,15 +6,20 @@ as the threads can share evenly: of 28 rows in chunks of 9, one of two threads w
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
+from math import gcd
 
 EVEN = 1.02  # what the busiest thread may have, of an equal part; smaller chunks read more weights
 
 
+SIZES = 16  # tried at most: each is compared in as many operations as there are threads
+
+
+@lru_cache(maxsize=4096)
 def rows_per_task(rows: int, blocks: int, most: int, threads: int) -> int:
     """Rows of a chunk: at most `most`, and the busiest of the threads has as little as possible."""
-    fewest = -(-rows // most)
-    sizes = dict.fromkeys(-(-rows // n) for n in range(fewest, min(rows, fewest + 4 * threads) + 1))
+    sizes = dict.fromkeys(-(-rows // n) for n in _counts(rows, blocks, -(-rows // most), threads))
     best, least = 1, float("inf")
     for size in sizes:
         load = busiest(rows, blocks, size, threads)
@@ -23,6 +28,19 @@ def rows_per_task(rows: int, blocks: int, most: int, threads: int) -> int:
         if load < least:
             best, least = size, load
     return best
+
+
+def _counts(rows: int, blocks: int, fewest: int, threads: int) -> list[int]:
+    """How many chunks to try, ascending: all up to some more than the fewest, or, for many threads,
+    half as many and those whose tasks the threads share with none left.
+    """
+    counts = range(fewest, min(rows, fewest + 4 * threads) + 1)
+    if len(counts) <= SIZES:
+        return list(counts)
+    even = threads // gcd(threads, blocks)
+    first = -(-fewest // even) * even
+    shared = [n for n in range(first, first + even * (SIZES // 2), even) if n <= rows]
+    return sorted({*counts[: SIZES - len(shared)], *shared})
 
 
 def busiest(rows: int, blocks: int, size: int, threads: int) -> int:
