@@ -14,9 +14,18 @@ from numpy.typing import NDArray
 
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, print_json, remark
-from cnncc.cli.sampling import add_extents, concrete_shape, random_inputs
+from cnncc.cli.sampling import concrete_shape, random_inputs
 from cnncc.cli.stages import Request, require_machine_code
-from cnncc.cli.verbs import Verbs, add_json, add_machine, add_net, net_arguments, positive, rate
+from cnncc.cli.verbs import (
+    Verbs,
+    add_extents,
+    add_json,
+    add_machine,
+    add_net,
+    net_arguments,
+    positive,
+    rate,
+)
 from cnncc.errors import CompilerBug
 from cnncc.ops.base import Op
 from cnncc.passes.count import count

@@ -12,6 +12,7 @@ from cnncc.cli.output import amount, remark, write_text
 from cnncc.cli.stages import STAGES, Request, stage_files
 from cnncc.cli.verbs import (
     Verbs,
+    add_extents,
     add_machine,
     add_net,
     net_arguments,
@@ -59,24 +60,8 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--train", action="store_true", help="a whole training step")
     parser.add_argument("--no-fuse", action="store_true", help="one kernel for each operator")
     parser.add_argument("--batch", type=positive, default=1, help="of the plan (default: 1)")
-    parser.add_argument(
-        "--extent",
-        dest="extents",
-        metavar="NAME=N",
-        type=extent,
-        action="append",
-        default=[],
-        help="a symbolic extent of the plan, such as H=64 (repeatable)",
-    )
+    add_extents(parser)
     add_machine(parser)
-
-
-def extent(text: str) -> tuple[str, int]:
-    """`H=64` as a name and a number. Raises ArgumentTypeError."""
-    name, equals, number = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=N")
-    return name, positive(number)
 
 
 def compile_net(options: argparse.Namespace) -> int:

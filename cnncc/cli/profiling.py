@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING
 from cnncc.cli.arrays import writable
 from cnncc.cli.failures import DONE, UsageError
 from cnncc.cli.output import is_terminal, print_json, print_table, remark
-from cnncc.cli.sampling import add_extents, concrete_shape, random_inputs
+from cnncc.cli.sampling import concrete_shape, random_inputs
 from cnncc.cli.stages import require_machine_code
-from cnncc.cli.verbs import Verbs, add_json, add_machine, add_net, net_arguments, positive
+from cnncc.cli.verbs import (
+    Verbs,
+    add_extents,
+    add_json,
+    add_machine,
+    add_net,
+    net_arguments,
+    positive,
+)
 
 if TYPE_CHECKING:
     from cnncc.model.profile import Profile

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnncc.cli.building import extent
 from cnncc.errors import Diagnostic, SpecError
 from cnncc.graph.ir import Graph
 from cnncc.graph.module import Training
 
 if TYPE_CHECKING:
     from cnncc.targets.runtime import Shape
-
-
-def add_extents(parser: argparse.ArgumentParser) -> None:
-    """`--extent H=64`, for every symbolic extent."""
-    parser.add_argument(
-        "--extent",
-        dest="extents",
-        metavar="NAME=N",
-        type=extent,
-        action="append",
-        default=[],
-        help="a symbolic extent, such as H=64 (repeatable)",
-    )
 
 
 def concrete_shape(graph: Graph, batch: int, extents: Mapping[str, int]) -> Shape:

@@ -97,6 +97,27 @@ def add_net_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_extents(parser: argparse.ArgumentParser) -> None:
+    """`--extent H=64`, for every symbolic extent."""
+    parser.add_argument(
+        "--extent",
+        dest="extents",
+        metavar="NAME=N",
+        type=extent,
+        action="append",
+        default=[],
+        help="a symbolic extent, such as H=64 (repeatable)",
+    )
+
+
+def extent(text: str) -> tuple[str, int]:
+    """`H=64` as a name and a number. Raises ArgumentTypeError."""
+    name, equals, number = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=N")
+    return name, positive(number)
+
+
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")

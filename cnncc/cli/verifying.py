@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from cnncc.cli.building import extent
 from cnncc.cli.failures import DONE, MISTAKE
 from cnncc.cli.output import print_json, print_table
-from cnncc.cli.verbs import Verbs, add_json, add_net, natural, net_arguments, positive, threads
+from cnncc.cli.verbs import (
+    Verbs,
+    add_extents,
+    add_json,
+    add_net,
+    natural,
+    net_arguments,
+    positive,
+    threads,
+)
 from cnncc.errors import printable
 
 if TYPE_CHECKING:
@@ -51,15 +59,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--layers", metavar="NAME", nargs="+", default=[], help="kernels and operators of these"
     )
-    parser.add_argument(
-        "--extent",
-        dest="extents",
-        metavar="NAME=N",
-        type=extent,
-        action="append",
-        default=[],
-        help="a symbolic extent, such as H=64 (repeatable)",
-    )
+    add_extents(parser)
     parser.add_argument("--batch", type=positive, default=2, help="samples (default: 2)")
     parser.add_argument("--seed", type=natural, default=0, help="of the random data (default: 0)")
     parser.add_argument(

@@ -11,8 +11,6 @@ from itertools import pairwise
 from math import gcd
 
 EVEN = 1.02  # what the busiest thread may have, of an equal part; smaller chunks read more weights
-
-
 SIZES = 16  # tried at most: each is compared in as many operations as there are threads
 
 
