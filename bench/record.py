@@ -37,7 +37,7 @@ def machine_facts(threads: int) -> dict[str, Any]:
         "cores": machine.cores,
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "cnncc": cnncc.__version__,
         "commit": _commit(),
