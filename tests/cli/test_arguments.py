@@ -4,8 +4,7 @@ import argparse
 
 import pytest
 
-from cnncc.cli.building import extent
-from cnncc.cli.verbs import memory, natural, net_argument, positive, rate, threads
+from cnncc.cli.verbs import extent, memory, natural, net_argument, positive, rate, threads
 
 
 @pytest.mark.parametrize(
