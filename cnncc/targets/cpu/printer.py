@@ -60,6 +60,9 @@ from cnncc.targets.cpu.vector.shapes import Shape
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
 
+AT_ONCE = 8
+"""Vectors that a long run of statements works on at a time: each hides how long the others take."""
+
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
 _CALLS = {
@@ -126,10 +129,25 @@ class Printer(IndexPrinter):
         """Whether what a body does differs between positions."""
         return any(self._spread(v).positions for v in values(body))
 
-    def _by_position(self, body: Body, after: Body, pad: str) -> Iterator[str]:
-        """A long run of statements as a loop over the tile's positions. What it takes from before
-        or leaves for later lies in memory meanwhile.
+    def _by_position(self, body: Body, after: Body, pad: str) -> list[str]:
+        """A long run of statements as a loop over the tile's positions, some at a time. What it
+        takes from before or leaves for later lies in memory meanwhile.
         """
+        positions, known = self.positions, dict(self._spreads)
+        fitting = (n for n in range(1, positions) if positions % n == 0)
+        some = max(n for n in fitting if n * self.vectors <= max(AT_ONCE, self.vectors))
+        for group in (some, 1):
+            try:
+                return list(self._by_group(group, body, after, pad))
+            except NotInTile:
+                self._spreads = dict(known)
+                if group == 1:
+                    raise
+            finally:
+                self.positions = positions
+        raise AssertionError
+
+    def _by_group(self, group: int, body: Body, after: Body, pad: str) -> Iterator[str]:
         taken = [n for n in dict.fromkeys(refs(body)) if n not in defined(body)]
         taken = [n for n in taken if self._spreads[n].positions]
         changed = [n for n in assigned(body) if n not in defined(body)]
@@ -144,12 +162,16 @@ class Printer(IndexPrinter):
                 yield f"{pad}{n}_rows = {memory}"
             else:
                 yield f"{pad}{n}_rows = {self.call('in_memory', n)}"
-        yield f"{pad}for nth in range({self.call('rolled', str(self.positions))}):"
+        turns = self.call("rolled", str(self.positions))
+        yield f"{pad}for nth in range({turns if group == 1 else f'0, {turns}, {group}'}):"
+        self.positions = group
         for n in (*taken, *(n for n in changed if n not in taken)):
-            yield f"{pad}    {rows[n]} = {self.call('take', f'{n}_rows', 'nth')}"
-        one = substitute(body, {POSITION.name: Var("nth")}, lambda n: rows.get(n, n))
+            some = self._shape(self._spreads[n])
+            yield f"{pad}    {rows[n]} = {self.call('take', some, f'{n}_rows', 'nth')}"
+        place = Var("nth") + POSITION if group > 1 else Var("nth")
+        one = substitute(body, {POSITION.name: place}, lambda n: rows.get(n, n))
         for n, new in rows.items():
-            self._spreads[new] = self._spreads[n]._replace(positions=False)
+            self._spreads[new] = self._spreads[n]._replace(positions=group > 1)
         kept = {n: self._spreads.pop(n) for n in defined(body)}
         self._learn(one)
         for s in one:

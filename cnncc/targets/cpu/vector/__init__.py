@@ -40,7 +40,7 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     splat_tile(S, v)                         v in every part
     in_memory(v)   from_memory(m)            a tile goes to memory, and comes back
     blank(S, like)                           memory for a tile of the element type of `like`
-    take(m, p)   put(m, p, v)             the part of one position
+    take(S, m, p)   put(m, p, v)             the positions of S from p on; one vector is no tile
     prefetch(a, i)                           a hint to the processor
     rolled(n)                                n, which LLVM does not know: it cannot unroll a loop
     keep_rolled()                            in a loop's body: LLVM must not unroll the loop
@@ -233,14 +233,8 @@ if JIT:
         u8_at,
         u16_at,
     )
-    from cnncc.targets.cpu.vector.tile import (
-        blank,
-        from_memory,
-        in_memory,
-        put,
-        splat_tile,
-        take,
-    )
+    from cnncc.targets.cpu.vector.rows import blank, from_memory, in_memory, put, take
+    from cnncc.targets.cpu.vector.tile import splat_tile
 else:
     from cnncc.targets.cpu.vector.twins import (
         absolute,

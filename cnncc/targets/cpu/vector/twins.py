@@ -172,12 +172,13 @@ def blank(shape: Shape, like: Any) -> Array:
 
 
 def put(m: Array, p: int, v: Array) -> None:
-    m[p] = v
+    m[p : p + (v.shape[0] if v.ndim == 3 else 1)] = v
 
 
-def take(m: Array, p: int) -> Array:
-    """[1, vectors, lanes], or [lanes] where there is one vector."""
-    return m[p, 0] if m.shape[1] == 1 else m[p : p + 1]
+def take(shape: Shape, m: Array, p: int) -> Array:
+    """[positions, vectors, lanes], or [lanes] where there is one vector."""
+    single = shape.positions * m.shape[1] == 1
+    return m[p, 0] if single else m[p : p + shape.positions]
 
 
 def prefetch(a: Array, i: int) -> None:
