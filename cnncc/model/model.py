@@ -35,6 +35,7 @@ from cnncc.model.network import KEY, Network
 from cnncc.model.profile import Profile, profile_inference
 from cnncc.model.programs import Options, Programs
 from cnncc.model.trainer import Trainer, measure, target_slots
+from cnncc.targets.runtime import Ready
 from cnncc.train.callbacks import as_callbacks
 from cnncc.train.init import initial
 from cnncc.train.log import History
@@ -74,6 +75,8 @@ class Model:
         module, graph = network.inference.module, network.inference.graph
         self._inputs = slots(graph, module.inputs, {})
         self._outputs = tuple(public for public, _ in graph.outputs)
+        self._repeatable = all(slot.limit is None for slot in self._inputs)
+        self._ready: Ready | None = None  # for arrays as in the last call
         for node in self._programs.parameters:
             self._programs.store.write(node.name, initial(node, seed))
         self._trainer = Trainer(self._programs, seed) if train else None
@@ -108,9 +111,21 @@ class Model:
         not fit, SpecError for extents that break a condition (E0802, E0804) and for a batch that
         needs more memory than allowed (E0801), TypeError for the wrong number or names of inputs.
         """
+        ready = self._ready
+        if ready is not None and not named and not self.training:
+            results = ready.run(arrays)
+            if results is not None:
+                return (
+                    results[0]
+                    if len(results) == 1
+                    else dict(zip(self._outputs, results, strict=True))
+                )
         if self.training:
             return self.forward(*arrays, **named)
-        return self._packed(self._programs.inference.run(self._named(arrays, named)))
+        inputs = self._named(arrays, named)
+        results = self._packed(self._programs.inference.run(inputs))
+        self._ready = self._programs.ready(inputs) if self._repeatable else None
+        return results
 
     def predict(self, *arrays: Any, batch: int = EVALUATION_BATCH, **named: Any) -> Results:
         """As a call, at most `batch` samples at a time, so that memory does not grow with them."""

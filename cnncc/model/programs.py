@@ -25,7 +25,7 @@ from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
 from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from cnncc.targets.locks import Lock
-from cnncc.targets.runtime import Runtime, Shape, Store
+from cnncc.targets.runtime import Ready, Runtime, Shape, Store
 from cnncc.train.metrics import Classification, classifications
 
 AnyRuntime = Runtime | InterpRuntime
@@ -119,6 +119,11 @@ class Programs:
     def inference(self) -> AnyRuntime:
         """Outputs by their public names."""
         return self._once("inference", lambda: self._runtime(self.network.inference, self.store))
+
+    def ready(self, inputs: Mapping[str, Any]) -> Ready | None:
+        """Inference on arrays like these, which have just run; None where it cannot be repeated."""
+        runtime = self.inference
+        return runtime.ready(inputs) if isinstance(runtime, Runtime) else None
 
     @property
     def evaluation(self) -> Evaluation:

@@ -23,6 +23,7 @@ from cnncc.targets.cpu.declare import PREPARE, with_prepared
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.memory import default_limit
 from cnncc.targets.cpu.program import Program, compile_program
+from cnncc.targets.cpu.ready import Ready as Ready
 from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
 from cnncc.targets.locks import Lock
@@ -159,6 +160,21 @@ class Runtime:
             for phase in self.run_phases if phases is None else phases:
                 outputs |= self._run_phase(binding, phase, inputs, arena)
         return outputs
+
+    def ready(self, inputs: Mapping[str, Array]) -> Ready | None:
+        """What runs again on arrays such as these, which have just run, given in this order; None
+        where a run has several parts or changes what it reads.
+        """
+        shape = self._shape(inputs)
+        phases = self.run_phases
+        if len(phases) != 1 or self.graph.updates or self.portion(shape) < shape.batch:
+            return None
+        version = self._prepared if PREPARE in self.entries else None
+        try:
+            binding = self.bind(shape)
+            return Ready(binding, phases[0], list(inputs), self._team, self.store, version)
+        except KeyError:  # an input that nothing reads
+            return None
 
     def planned(self, shape: Shape) -> Binding:
         """The binding on which a call of that shape begins: of its first portion."""

@@ -108,28 +108,44 @@ class ArenaPool:
 
     def take(self, timeout: float | None = None) -> Bytes:
         """A buffer, to be given back by `release`. Raises as `acquire`."""
-        with self._changed:
-            if not self._available() and not self._changed.wait_for(self._available, timeout):
-                raise TimeoutError(f"all {self.limit} arenas are in use")
-            if self._idle:
-                buffer = self._idle.pop()
-            else:
-                buffer = aligned_bytes(self.size)
-                self._made += 1
-            self._in_use[id(buffer)] = buffer
+        try:
+            buffer = self._idle.pop()  # without a lock: one list operation is never half done
+        except IndexError:
+            buffer = self._new_or_awaited(timeout)
+        self._in_use[id(buffer)] = buffer
         if self.poison:
             buffer[:] = _POISON
         return buffer
 
+    def _new_or_awaited(self, timeout: float | None) -> Bytes:
+        with self._changed:
+            self._waiting += 1  # before looking once more: whoever gives back appends, then looks
+            try:
+                if not self._changed.wait_for(self._available, timeout):
+                    raise TimeoutError(f"all {self.limit} arenas are in use")
+            finally:
+                self._waiting -= 1
+            return self._found.pop()
+
     def _available(self) -> bool:
-        return bool(self._idle) or self._made < self.limit
+        """Whether there is a buffer for a caller that waits; it is then the last one found."""
+        try:
+            self._found.append(self._idle.pop())
+        except IndexError:
+            if self._made >= self.limit:
+                return False
+            self._found.append(aligned_bytes(self.size))
+            self._made += 1
+        return True
 
     def release(self, buffer: Bytes) -> None:
         """Give back a buffer that was taken; `acquire` does it by itself.  One that is not in use
         is ignored."""
-        with self._changed:
-            if self._in_use.pop(id(buffer), None) is not None:
-                self._idle.append(buffer)
+        if self._in_use.pop(id(buffer), None) is None:
+            return
+        self._idle.append(buffer)
+        if self._waiting:
+            with self._changed:
                 self._changed.notify()
 
     def _reset(self) -> None:
@@ -138,6 +154,8 @@ class ArenaPool:
         self._changed = threading.Condition(threading.Lock())
         self._made = len(self._idle)
         self._in_use: dict[int, Bytes] = {}
+        self._found: list[Bytes] = []  # by a caller that holds the lock
+        self._waiting = 0
 
 
 class Loan:

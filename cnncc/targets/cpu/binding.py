@@ -77,7 +77,7 @@ class Binding:
     arena_slots: Array
     constants: dict[str, Array]
     pool: ArenaPool
-    jobs: dict[int, Array] = field(default_factory=dict)  # by the address of the arena
+    jobs: dict[int, tuple[Array, Array]] = field(default_factory=dict)  # by arena, which they hold
     _exchanges: dict[int, Exchange] = field(default_factory=dict)  # by phase
 
     def run(
@@ -95,7 +95,7 @@ class Binding:
         entry = self.program.entries.get(phase)
         if entry is None:
             return {}
-        exchange = self._exchange(phase)
+        exchange = self.exchange(phase)
         results = self.results(phase, self.batch) if results is None else results
         job = self.job_in(arena)
         for name, word, expected in exchange.inputs:
@@ -114,22 +114,23 @@ class Binding:
             public: np.empty(
                 (batch, *form.dims[1:]) if form.type.batched else form.dims, form.dtype
             )
-            for public, _, form in self._exchange(phase).outputs
+            for public, _, form in self.exchange(phase).outputs
         }
 
     def job_in(self, arena: Array) -> Array:
         """The job table whose arena tensors lie in this arena; the caller's arrays are still to
         come. It belongs to whoever has the arena.
         """
-        address = address_of(arena)
-        job = self.jobs.get(address)
-        if job is None:
-            job = self.job.copy()
-            job[self.arena_slots] += address
-            self.jobs[address] = job
+        known = self.jobs.get(id(arena))
+        if known is not None:
+            return known[1]
+        job = self.job.copy()
+        job[self.arena_slots] += address_of(arena)
+        self.jobs[id(arena)] = arena, job
         return job
 
-    def _exchange(self, phase: int) -> Exchange:
+    def exchange(self, phase: int) -> Exchange:
+        """The caller's arrays of a phase."""
         found = self._exchanges.get(phase)
         if found is None:
             found = self._exchanges[phase] = self._new_exchange(phase)

@@ -10,7 +10,7 @@ and load units, among those whose accumulators stay in registers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -35,12 +35,10 @@ from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.tensor import DType, Extent
 
-WIDTHS = {  # by registers, tiles that were measured (bench/tile.py)
-    32: (16, 14, 13, 8, 7, 6, 4, 3, 2),  # 12 makes LLVM spill
-    16: tuple(range(14, 1, -1)),
-}
+WIDTHS = {32: tuple(range(16, 1, -1)), 16: tuple(range(14, 1, -1))}  # by registers
 LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
 NARROWEST = 4
+BATCHES = (8, 16, 32, 64)  # that a tile along the batch, which is not known, is chosen for
 LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
@@ -119,7 +117,8 @@ def choose(
     tile = _tile_variable(nest, loops, vector, others) if reduces and lanes > 1 else ""
     vectors = block // lanes
     tile_extent = _value(loops[tile], nest) if tile else 1
-    width = _width(tile_extent, vectors, held) if tile else 1
+    usual = BATCHES if tile and loops[tile] == Size("n") else ()
+    width = _width(tile_extent, vectors, held, usual) if tile else 1
     if width == 1:
         tile, tile_extent = "", 1
     whole_tiles = isinstance(tile_extent, int) and tile_extent % width == 0
@@ -253,16 +252,22 @@ def _uses(v: object, var: str) -> bool:
     return any(Var(var) in set(subindices(i)) for i in v.index)
 
 
-def _width(extent: Extent | None, vectors: int, held: int) -> int:
+def _width(extent: Extent | None, vectors: int, held: int, usual: Sequence[int]) -> int:
     """The width that takes the least cycles for the axis, the largest of equals; 1 for no tile.
+    `usual`: extents to choose for when it is not known.
 
     A tile's numbers come one at a time beside its accumulators and the vectors that they share.
     """
     allowed = [w for w in WIDTHS[held] if w * vectors + vectors + 1 <= held]
     if not isinstance(extent, int):
-        return allowed[0]
+        return min(allowed, key=lambda w: sum(_with_rest(n, w, vectors) / n for n in usual))
     fitting = [w for w in allowed if w <= extent]
     return min(fitting, key=lambda w: -(-extent // w) * _cycles(w, vectors), default=1)
+
+
+def _with_rest(extent: int, width: int, vectors: int) -> float:
+    """Cycles for tiles and the positions that are left, one by one."""
+    return extent // width * _cycles(width, vectors) + extent % width * _cycles(1, vectors)
 
 
 def _cycles(width: int, vectors: int) -> float:
