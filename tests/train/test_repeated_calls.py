@@ -1,4 +1,4 @@
-"""Calls like the one before take a short way: it must check and compute all that the long way does."""
+"""A call like the one before takes a short way, which checks all that the long way does."""
 
 from __future__ import annotations
 

@@ -223,17 +223,34 @@ def _table(
             continue
         assert step.nest is not None
         sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()}
-        buffers = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
+        known = _Integers(step, sizes, placements)
         for name in step.emitted.arguments:
-            if name in sizes:
-                integers.append(sizes[name])
+            if name in step.emitted.turns:
+                pair, which = step.emitted.turns[name]
+                integers.append(pair.turns(known)[which])
             elif name.startswith(ROWS_PER_TASK):
                 segment = step.emitted.segments[int(name.removeprefix(ROWS_PER_TASK))]
                 integers.append(_rows_per_task(step, *segment, sizes, placements, threads))
             else:
-                buffer = max((b for b in buffers if name.startswith(b + "_")), key=len)
-                integers.append(placements[buffers[buffer]].argument(name, buffer))
+                integers.append(known[name])
     return np.array(integers or [0], np.int64)
+
+
+class _Integers(dict[str, int]):
+    """The sizes of a kernel's nest, and where the elements of its buffers lie."""
+
+    def __init__(
+        self, step: Step, sizes: Mapping[str, int], placements: Mapping[str, Placement]
+    ) -> None:
+        super().__init__(sizes)
+        assert step.nest is not None
+        names = (b.name for b in step.nest.buffers)
+        self._placed = {b: placements[t] for b, t in zip(names, step.tensors, strict=True)}
+
+    def __missing__(self, name: str) -> int:
+        buffer = max((b for b in self._placed if name.startswith(b + "_")), key=len)
+        self[name] = found = self._placed[buffer].argument(name, buffer)
+        return found
 
 
 def _rows_per_task(

@@ -34,9 +34,10 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import lift, parallel_loops
 from cnncc.loops.walk import statements
+from cnncc.targets.cpu.contiguous import Pair
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
-from cnncc.targets.cpu.printer import Printer
+from cnncc.targets.cpu.printer import TURNS, Printer
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.tensor import DType
 
@@ -56,6 +57,8 @@ class Emitted:
     text: str
     arguments: tuple[str, ...]
     segments: tuple[tuple[Nest, Schedule], ...]
+    turns: Mapping[str, tuple[Pair, int]] = field(default_factory=dict)
+    """By the names of the numbers of turns: whose, and of the outer (0) or the inner (1) loop."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,14 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
         *tasks,
         "",
     ]
+    turns = {
+        f"{word}{s.number}_{number}": (pair, which)
+        for s in segments
+        for pair, number in s.printer.pairs.items()
+        for which, word in enumerate(TURNS)
+    }
     return Emitted(
-        "\n".join(lines), tuple(arguments), tuple((s.nest, s.schedule) for s in segments)
+        "\n".join(lines), tuple(arguments), tuple((s.nest, s.schedule) for s in segments), turns
     )
 
 
@@ -177,7 +186,9 @@ class _Segment:
             else:
                 self.inside = (Guard(condition, self.inside),)
         self.nest, self.schedule, self.number = nest, schedule, number
-        self.printer = Printer(nest, dtype, memory.innermost, memory.padded, schedule.lanes)
+        self.printer = Printer(
+            nest, dtype, memory.innermost, memory.padded, schedule.lanes, label=str(number)
+        )
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---

@@ -44,6 +44,7 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, subvalues, value_indices, values
 from cnncc.targets.cpu.bases import parted, shared, total
+from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.indices import IndexPrinter, Spread, Steps
 from cnncc.targets.cpu.lane import (
     LANE,
@@ -59,6 +60,8 @@ from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
 from cnncc.targets.cpu.vector.shapes import Shape
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
+
+TURNS = ("turns", "length")  # of the outer and the inner one of two loops
 
 AT_ONCE = 8
 """Vectors that a long run of statements works on at a time: each hides how long the others take."""
@@ -87,6 +90,8 @@ class Printer(IndexPrinter):
     vectors: int = 1
     shapes: set[Shape] = field(default_factory=set)  # of tiles, constants of the module
     fixed: int = 0  # how many quotients have names
+    label: str = ""  # of the numbers of turns of this text
+    pairs: dict[Pair, int] = field(default_factory=dict)  # loops that may run as one, numbered
     _spreads: dict[str, Spread] = field(default_factory=dict)  # of locals
 
     # --- bodies ---
@@ -191,8 +196,12 @@ class Printer(IndexPrinter):
                 inner = Rewrite(index=lambda i: Var(fixed[i]) if i in fixed else None).on_body(
                     inner
                 )
-                yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
-                yield from self._lines(inner, pad + "    ")
+                pair = pair_of(replace(s, body=inner), lambda *access: self.place(*access)[0])
+                if pair is None:
+                    yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
+                    yield from self._lines(inner, pad + "    ")
+                else:
+                    yield from self._pair(pair, var, inner, pad)
                 work = len(inner) * self.positions * self.vectors
                 if work >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
                     # Unrolled, a tile no longer fits the registers. At the end: LLVM takes nothing
@@ -215,6 +224,15 @@ class Printer(IndexPrinter):
                 raise NotInLanes("a barrier inside a body")
             case _:
                 assert_never(s)
+
+    def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
+        """Two loops whose numbers of turns are integers of the kernel."""
+        number = self.pairs.setdefault(pair, len(self.pairs))
+        outer, inner = (self.index(Size(f"{w}{self.label}_{number}")) for w in TURNS)
+        yield f"{pad}for {var} in range({outer}):"
+        (loop,) = body
+        assert isinstance(loop, For)
+        yield from self._statement(replace(loop, extent=Size(inner)), pad + "    ")
 
     def _fixed(self, loop: For) -> dict[Index, str]:
         """Names for the quotients and remainders that are the same in every turn of a loop: Numba
@@ -394,5 +412,6 @@ class Printer(IndexPrinter):
     def copy(self) -> Printer:
         """A printer that knows as much, for an attempt that may fail."""
         return replace(
-            self, names=set(self.names), arguments=dict(self.arguments), shapes=set(self.shapes)
-        )
+            self, names=set(self.names), arguments=dict(self.arguments),
+            shapes=set(self.shapes), pairs=dict(self.pairs),
+        )  # fmt: skip
