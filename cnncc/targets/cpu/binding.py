@@ -23,11 +23,13 @@ from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.memory import lasting, placements
 from cnncc.targets.cpu.portions import at_a_time
-from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step
+from cnncc.targets.cpu.program import Program, Step
+from cnncc.targets.cpu.program import integers_of as integers_of
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.targets.cpu.team import Team
+from cnncc.targets.cpu.work import is_small, macs_of, traffic_of
 from cnncc.tensor import TensorType, evaluate
 
 CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
@@ -233,6 +235,9 @@ def _table(
                 integers.append(_rows_per_task(step, *segment, sizes, placements, threads))
             else:
                 integers.append(known[name])
+    for step in program.steps:
+        macs = macs_of(program, step, values["*"], values)
+        integers.append(int(is_small(macs, traffic_of(step, placements)[0])))
     return np.array(integers or [0], np.int64)
 
 
@@ -296,7 +301,3 @@ def _too_large(
         ),
         helps=("use a smaller batch or smaller extents", "raise the limit with max_memory"),
     )
-
-
-def integers_of(step: Step) -> int:
-    return len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS

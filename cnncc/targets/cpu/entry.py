@@ -18,12 +18,13 @@ from cnncc.tensor import TensorType
 @dataclass(frozen=True)
 class Call:
     """One step: the kernel's module and the numbers of its tensors; `first` is where its integers
-    begin.
+    begin, `alone` where the table says whether one thread does it.
     """
 
     module: str
     tensors: tuple[int, ...]
     first: int
+    alone: int
     comment: tuple[str, ...]
 
 
@@ -112,7 +113,8 @@ def _function(
         lines += [
             "",
             *(f"    # {_safe(c)}" for c in call.comment),
-            f"    step(control, tid, size, {number}, {kernel}, {tensors}, table, {call.first})",
+            f"    step(control, tid, size, {number}, table[{call.alone}], "
+            f"{kernel}, {tensors}, table, {call.first})",
         ]
     return lines
 

@@ -8,24 +8,22 @@ at different times.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
-from cnncc.ops.base import Op
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding, integers_of
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
-from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.team import Team
+from cnncc.targets.cpu.work import macs_of, traffic_of
 from cnncc.targets.load import load_module, module_name
-from cnncc.tensor import evaluate
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,9 @@ def profile(
         raise ValueError(f"repeats must be at least 1, but got {repeats}")
     program, team = binding.program, Team.shared(threads)
     wanted = {s.phase for s in program.steps} if phases is None else phases
-    chosen = [(first, s) for first, s in _located(program.steps) if s.phase in wanted]
+    chosen = [(at, s) for at, s in _located(program.steps) if s.phase in wanted]
     slots = [Slot(t.name, t.type, t.space) for t in program.tensors.values()]
-    entries = [_entry(program, slots, first, step) for first, step in chosen]
+    entries = [_entry(program, slots, at, step) for at, step in chosen]
     nothing = load_module(entry_text("Nothing.", slots, []), kind="entry").run.address
     with binding.pool.acquire() as arena:
         job, results = _job(binding, inputs, arena)
@@ -103,20 +101,17 @@ def _tile(s: Schedule) -> str:
     return f"{s.width} x {s.vectors} x {s.lanes}{rest}"
 
 
-def _located(steps: Sequence[Step]) -> list[tuple[int, Step]]:
-    """Each step with the place where its integers begin in the table."""
-    located, first = [], 0
-    for step in steps:
-        located.append((first, step))
-        first += integers_of(step)
-    return located
+def _located(steps: Sequence[Step]) -> list[tuple[tuple[int, int], Step]]:
+    """Each step with the places in the table where its integers begin, and of its flag."""
+    firsts = list(accumulate((integers_of(s) for s in steps), initial=0))
+    return [((firsts[i], firsts[-1] + i), s) for i, s in enumerate(steps)]
 
 
-def _entry(program: Program, slots: Sequence[Slot], first: int, step: Step) -> int:
+def _entry(program: Program, slots: Sequence[Slot], at: tuple[int, int], step: Step) -> int:
     """The address of an entry that consists of one step."""
     numbers = program.slots
     tensors = tuple(numbers[t] for t in step.tensors)
-    call = Call(module_name(step.text, kind="kernel"), tensors, first, step.comment)
+    call = Call(module_name(step.text, kind="kernel"), tensors, *at, step.comment)
     load_module(step.text, kind="kernel")
     address: int = load_module(entry_text("One step.", slots, [call]), kind="entry").run.address
     return address
@@ -150,32 +145,9 @@ def _seconds(team: Team, address: int, job: Array) -> float:
 def _step_time(
     binding: Binding, step: Step, symbols: Mapping[str, int], seconds: float
 ) -> StepTime:
-    program, nodes, macs = binding.program, step.kernel.nodes if step.kernel else (), 0
-    for node in nodes:
-        assert isinstance(node.op, Op)
-        of_sample = evaluate(node.op.cost(program.graph.types(node), node.type).macs, symbols)
-        macs += of_sample * binding.batch
+    program, nodes = binding.program, step.kernel.nodes if step.kernel else ()
+    macs = macs_of(program, step, binding.batch, symbols)
     schedules = tuple(s for _, s in step.emitted.segments) if step.emitted else ()
     names = tuple(n.name for n in nodes)
-    traffic, fixed = _traffic(binding, step)
+    traffic, fixed = traffic_of(step, binding.placements)
     return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules, traffic, fixed)
-
-
-def _traffic(binding: Binding, step: Step) -> tuple[int, int]:
-    """Bytes that a step reads and writes, and how many of them are of parameters. Borders count
-    where they are filled, not where they are read.
-    """
-    traffic = parameters = 0
-    for name in dict.fromkeys(step.tensors):
-        p = binding.placements[name]
-        inside = math.prod(p.dims)
-        numbers = inside if step.emitted else _bordered(p) - inside
-        traffic += numbers * p.type.dtype.bytes
-        parameters += 0 if p.type.batched else numbers * p.type.dtype.bytes
-    return traffic, parameters
-
-
-def _bordered(p: Placement) -> int:
-    """Elements of an activation with its border."""
-    spatial = zip(p.dims[2:], p.halo, strict=True)
-    return math.prod(p.dims[:2]) * math.prod(n + lo + hi for n, (lo, hi) in spatial)

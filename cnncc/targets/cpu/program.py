@@ -272,12 +272,19 @@ class _Compiler:
         """The calls of all steps with their phases."""
         numbers = {name: i for i, name in enumerate(self.tensors)}
         calls, first = [], 0
-        for step in steps:
+        total = sum(map(integers_of, steps))
+        for number, step in enumerate(steps):
             name = module_name(step.text, kind="kernel")
             tensors = tuple(numbers[t] for t in step.tensors)
-            calls.append((step.phase, Call(name, tensors, first, step.comment)))
-            first += len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
+            call = Call(name, tensors, first, total + number, step.comment)
+            calls.append((step.phase, call))
+            first += integers_of(step)
         return calls
 
 
 BORDER_INTEGERS = 10
+
+
+def integers_of(step: Step) -> int:
+    """How many integers of the table are the step's."""
+    return len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS

@@ -14,8 +14,9 @@ A thread takes the share of its own number first and then shares that nobody has
 caller starts alone when the others are asleep (waking one takes about half a millisecond), does
 their shares itself, and a late thread finds the early phases done, passes through them and takes
 part where the work is.  Which thread computes a share never changes its bits.  `barrier` instead
-of claims gives each thread exactly its own share and waits for all of them. Every phase, the last
-included, ends with `join` or `barrier`.
+of claims gives each thread exactly its own share and waits for all of them. A phase that is too
+short to be shared is done by the caller, who then says `hand_over`; nothing is claimed. Every
+phase, the last included, ends with `join`, `barrier` or `hand_over`.
 
 Between calls the threads spin for a moment and then sleep, all inside compiled code that holds no
 interpreter lock.
@@ -49,7 +50,7 @@ from cnncc.targets.cpu.atomics import (
 from cnncc.targets.cpu.compiled import JIT, CompiledFunction, called_from_python, compiled, unjitted
 from cnncc.targets.cpu.machine import detect
 
-__all__ = ["ENTRY", "Team", "barrier", "claim", "claim_next", "entry", "join"]
+__all__ = ["ENTRY", "Team", "barrier", "claim", "claim_next", "entry", "hand_over", "join"]
 
 ENTRY = "void(i64*, i64*, i64, i64)"  # job, control, tid, size
 
@@ -121,6 +122,15 @@ def claim_next(control: Any, size: int, phase: int, tid: int) -> int:
 def join(control: Any, size: int, phase: int) -> None:
     """End of a phase whose shares are claimed: wait until all are done, by whomever."""
     if size > 1:
+        wait_until(control, _ARRIVED, size * phase)
+
+
+@compiled("void(i64*, i64, i64, i64)")
+def hand_over(control: Any, size: int, phase: int, tid: int) -> None:
+    """End of a phase that is the caller's alone: its thread has done it; the others wait."""
+    if tid == 0:
+        fetch_add(control, _ARRIVED, size)
+    else:
         wait_until(control, _ARRIVED, size * phase)
 
 
