@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["exponent", "fma", "mantissa", "maximum", "minimum", "relu", "rint", "scale2"]
+__all__ = ["exponent", "fma", "mantissa", "maximum", "minimum", "power2", "relu", "rint", "scale2"]
 
 _VELTKAMP = 134217729.0  # 2**27 + 1 splits a float64 into two halves of at most 26 bits
 
@@ -156,6 +156,18 @@ def scale2(x: Any, n: Any) -> Any:
     x, n = _operands(x, n)
     with np.errstate(all="ignore"):
         return (x * _power_of_two(n, first=True) * _power_of_two(n, first=False))[()]
+
+
+def power2(n: Any) -> Any:
+    """2**n for integer-valued n, which is cut to [-126, 127] in float32 and to [-1022, 1023] in
+    float64 (a NaN counts as the lowest): always a normal number.
+    """
+    (n,) = _operands(n)
+    integer, bias, width = _layout(n.dtype)
+    lowest, highest = n.dtype.type(1 - bias), n.dtype.type(bias)
+    n = np.where(n > lowest, n, lowest)
+    exponent = np.where(n < highest, n, highest).astype(integer)
+    return ((exponent + integer(bias)) << integer(width)).view(n.dtype)[()]
 
 
 def _power_of_two(n: Any, *, first: bool) -> Any:

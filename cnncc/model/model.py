@@ -111,21 +111,15 @@ class Model:
         not fit, SpecError for extents that break a condition (E0802, E0804) and for a batch that
         needs more memory than allowed (E0801), TypeError for the wrong number or names of inputs.
         """
-        ready = self._ready
-        if ready is not None and not named and not self.training:
-            results = ready.run(arrays)
-            if results is not None:
-                return (
-                    results[0]
-                    if len(results) == 1
-                    else dict(zip(self._outputs, results, strict=True))
-                )
         if self.training:
             return self.forward(*arrays, **named)
-        inputs = self._named(arrays, named)
-        results = self._packed(self._programs.inference.run(inputs))
-        self._ready = self._programs.ready(inputs) if self._repeatable else None
-        return results
+        ready = self._ready
+        outputs = None if ready is None or named else ready.run(arrays)
+        if outputs is None:
+            inputs = self._named(arrays, named)
+            outputs = self._programs.inference.run(inputs)
+            self._ready = self._programs.ready(inputs) if self._repeatable else None
+        return self._packed(outputs)
 
     def predict(self, *arrays: Any, batch: int = EVALUATION_BATCH, **named: Any) -> Results:
         """As a call, at most `batch` samples at a time, so that memory does not grow with them."""

@@ -29,6 +29,8 @@ FLOAT_RESULTS = (
     "relu(x)",
     "scale2(x, n)",
     "scale2(x, y)",
+    "power2(x)",
+    "power2(n)",
     "exponent(x)",
     "mantissa(x)",
     "select(x < y, x, y)",

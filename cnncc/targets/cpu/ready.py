@@ -51,13 +51,13 @@ class Ready:
         self._binding, self._pool = binding, binding.pool
         self._entry: int = binding.program.entries[phase].address
         self._inputs = tuple((w, f.dims, f.dtype) for w, f in (given[name] for name in names))
-        self._results = tuple((word, form.dims, form.dtype) for _, word, form in exchange.outputs)
+        self._results = tuple((o, w, f.dims, f.dtype) for o, w, f in exchange.outputs)
         self._team, self._store, self._version = team, store, version
 
-    def run(self, arrays: Sequence[Any]) -> list[Array] | None:
-        """New results, one by one as the phase has them; None, and nothing has run, unless the
-        arrays are C-contiguous, writeable NumPy arrays of the known shapes and types, and the
-        parameters as they were.
+    def run(self, arrays: Sequence[Any]) -> dict[str, Array] | None:
+        """New results by public name; None, and nothing has run, unless the arrays are
+        C-contiguous, writeable NumPy arrays of the known shapes and types, and the parameters as
+        they were.
         """
         inputs = self._inputs
         if len(arrays) != len(inputs):
@@ -74,11 +74,10 @@ class Ready:
             job = self._binding.job_in(arena)
             for array, (word, _, _) in zip(arrays, inputs, strict=True):
                 job[word] = address_of(array)
-            results = []
-            for word, shape, dtype in self._results:
-                result = np.empty(shape, dtype)
+            results = {}
+            for public, word, shape, dtype in self._results:
+                results[public] = result = np.empty(shape, dtype)
                 job[word] = address_of(result)
-                results.append(result)
             self._team.run(self._entry, job)
         finally:
             pool.release(arena)

@@ -17,7 +17,7 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     splatN(s)  countN(s)                     s in every lane; s, s + 1, ...
     fma sqrt floor rint absolute copysign    correctly rounded, once
     maximum minimum relu                     NaN as in PyTorch (numerics.py)
-    scale2 exponent mantissa                 powers of two by bits (numerics.py)
+    scale2 power2 exponent mantissa          powers of two by bits (numerics.py)
     select(condition, x, y)                  a mask chooses, or a float by not being zero
     flag(mask, like)                         1.0 or 0.0 of like's type
     hsum hmax                                over lanes: halves are combined until one is left
@@ -105,6 +105,7 @@ __all__ = [
     "mantissa",
     "maximum",
     "minimum",
+    "power2",
     "prefetch",
     "put",
     "relu",
@@ -157,18 +158,15 @@ if JIT:
     from cnncc.targets.cpu.vector.arithmetic import (
         absolute,
         copysign,
-        exponent,
         flag,
         floor,
         fma,
         hmax,
         hsum,
-        mantissa,
         maximum,
         minimum,
         relu,
         rint,
-        scale2,
         select,
         splat2,
         splat4,
@@ -176,6 +174,7 @@ if JIT:
         splat16,
         sqrt,
     )
+    from cnncc.targets.cpu.vector.bits import exponent, mantissa, power2, scale2
     from cnncc.targets.cpu.vector.hints import keep_rolled, prefetch, rolled
     from cnncc.targets.cpu.vector.integers import (
         bit_xor,
@@ -282,6 +281,7 @@ else:
         mantissa,
         maximum,
         minimum,
+        power2,
         prefetch,
         put,
         relu,

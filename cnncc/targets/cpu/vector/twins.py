@@ -20,7 +20,8 @@ Array = np.ndarray[Any, Any]
 
 fma, rint, relu = numerics.fma, numerics.rint, numerics.relu
 maximum, minimum = numerics.maximum, numerics.minimum
-scale2, exponent, mantissa = numerics.scale2, numerics.exponent, numerics.mantissa
+scale2, power2 = numerics.scale2, numerics.power2
+exponent, mantissa = numerics.exponent, numerics.mantissa
 
 
 def _inside(a: Array, lowest: int, highest: int) -> None:
