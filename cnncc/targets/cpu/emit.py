@@ -250,11 +250,13 @@ class _Segment:
         ]
 
     def _tail(self, indent: int) -> list[str]:
-        """The last block when it is not full: one vector at a time, the lanes beyond the end
-        masked.
+        """The last block when it is not full: one vector at a time, or all if they are needed,
+        the lanes beyond the end masked.
         """
         s, pad = self.schedule, "    " * indent
         extent = self._extent(s.vector)
+        if s.wide_tail:
+            return [f"{pad}left = {extent} - k0", *self._tiles(indent, full=False)]
         if s.vectors == 1:
             return [f"{pad}k1 = 0", f"{pad}left = {extent} - k0", *self._tiles(indent, full=False)]
         return [
@@ -335,7 +337,7 @@ class _Segment:
         body: Body = self.inside
         if s.lanes > 1:
             body = Rewrite(index=self._group).on_body(body)
-        vectors = s.vectors if full and s.vector else 1
+        vectors = s.vectors if (full or s.wide_tail) and s.vector else 1
         if positions > 1 or vectors > 1:
             attempt = self.printer.copy()
             try:
@@ -354,7 +356,7 @@ class _Segment:
         places: dict[str, Index] = {}
         if s.vector:
             part = VECTOR * s.lanes if vectors > 1 else Int(0)
-            places[s.vector] = BLOCK + (part if full else Var("k1")) + self._lane
+            places[s.vector] = BLOCK + (part if full or vectors > 1 else Var("k1")) + self._lane
         if positions > 1:
             places[s.tile] = Var(f"{s.tile}0") + POSITION
         printer.positions, printer.vectors = positions, vectors
@@ -371,6 +373,8 @@ class _Segment:
         if vectors > 1:
             lines.append(f"{'    ' * indent}for k1 in range(0, {s.block}, {s.lanes}):")
             indent += 1
+            if not full:
+                lines.append(f"{'    ' * indent}left = {self._extent(s.vector)} - k0 - k1")
         if positions > 1:
             start = f"{s.tile}0"
             lines.append(f"{'    ' * indent}for {s.tile} in range({start}, {start} + {positions}):")

@@ -62,6 +62,7 @@ class Schedule:
     whole_tiles: bool  # the tile axis is a multiple of the width: no remainder code
     overlapping: bool  # no remainder either: the last tile ends with the axis
     only_tail: bool  # the lane axis is shorter than a block
+    wide_tail: bool  # what is left behind whole blocks takes all vectors of one
 
     @property
     def block(self) -> int:
@@ -130,6 +131,8 @@ def choose(
         whole_tiles=whole_tiles,
         overlapping=again and not whole_tiles and isinstance(tile_extent, int),
         only_tail=isinstance(extent, int) and extent < block,
+        wide_tail=reduces and vectors > 1 and isinstance(extent, int)
+        and extent % block > block - lanes,
     )  # fmt: skip
 
 

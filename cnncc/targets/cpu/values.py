@@ -194,7 +194,8 @@ class ValuePrinter(IndexPrinter):
         """Whether a whole vector may be read: the lanes are those of a block, which is padded."""
         if buffer not in self.padded:
             return False
-        block, rest = split_block(split_lane(index[self.innermost[buffer]])[1])
+        _, inside = spaced(index[self.innermost[buffer]], VECTOR)
+        block, rest = split_block(split_lane(inside)[1])
         return block is not None and rest in (Int(0), Var("k1"))
 
     def _apart(self, steps: Steps) -> list[str]:

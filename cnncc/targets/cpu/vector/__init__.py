@@ -45,7 +45,8 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     rolled(n)                                n, which LLVM does not know: it cannot unroll a loop
     keep_rolled()                            in a loop's body: LLVM must not unroll the loop
 
-Partial loads and stores touch no memory beyond their count.
+Partial loads and stores touch no memory beyond their count, which in a tile goes on from one vector
+to the next.
 """
 
 from __future__ import annotations

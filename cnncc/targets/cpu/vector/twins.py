@@ -117,15 +117,17 @@ def _tile_places(
 def load_tile_strided_tail(
     shape: Shape, a: Array, i: int, down: int, along: int, stride: int, count: int
 ) -> Array:
-    extents = (shape.positions, shape.vectors, shape.lanes)
-    count = max(0, min(count, shape.lanes))
-    value = np.zeros(extents, a.dtype)
-    value[..., :count] = a[_tile_places(a, i, (down, along, stride), (*extents[:2], count))]
+    value = np.zeros((shape.positions, shape.vectors, shape.lanes), a.dtype)
+    for v in range(shape.vectors):
+        n = max(0, min(count - v * shape.lanes, shape.lanes))
+        places = _tile_places(a, i + v * along, (down, 0, stride), (shape.positions, 1, n))
+        value[:, v : v + 1, :n] = a[places]
     return value
 
 
 def load_tile_strided(shape: Shape, a: Array, i: int, down: int, along: int, stride: int) -> Array:
-    return load_tile_strided_tail(shape, a, i, down, along, stride, shape.lanes)
+    whole = shape.vectors * shape.lanes
+    return load_tile_strided_tail(shape, a, i, down, along, stride, whole)
 
 
 def load_tile_tail(shape: Shape, a: Array, i: int, down: int, along: int, count: int) -> Array:
@@ -133,19 +135,22 @@ def load_tile_tail(shape: Shape, a: Array, i: int, down: int, along: int, count:
 
 
 def load_tile(shape: Shape, a: Array, i: int, down: int, along: int) -> Array:
-    return load_tile_strided_tail(shape, a, i, down, along, 1, shape.lanes)
+    return load_tile_strided(shape, a, i, down, along, 1)
 
 
 def store_tile_strided_tail(
     a: Array, i: int, down: int, along: int, stride: int, v: Array, count: int
 ) -> None:
     _storable(a, v)
-    count = max(0, min(count, v.shape[2]))
-    a[_tile_places(a, i, (down, along, stride), (*v.shape[:2], count))] = v[..., :count]
+    positions, vectors, lanes = v.shape
+    for k in range(vectors):
+        n = max(0, min(count - k * lanes, lanes))
+        places = _tile_places(a, i + k * along, (down, 0, stride), (positions, 1, n))
+        a[places] = v[:, k : k + 1, :n]
 
 
 def store_tile_strided(a: Array, i: int, down: int, along: int, stride: int, v: Array) -> None:
-    store_tile_strided_tail(a, i, down, along, stride, v, v.shape[2])
+    store_tile_strided_tail(a, i, down, along, stride, v, v.shape[1] * v.shape[2])
 
 
 def store_tile_tail(a: Array, i: int, down: int, along: int, v: Array, count: int) -> None:
@@ -153,7 +158,7 @@ def store_tile_tail(a: Array, i: int, down: int, along: int, v: Array, count: in
 
 
 def store_tile(a: Array, i: int, down: int, along: int, v: Array) -> None:
-    store_tile_strided_tail(a, i, down, along, 1, v, v.shape[2])
+    store_tile_strided(a, i, down, along, 1, v)
 
 
 def splat_tile(shape: Shape, v: Any) -> Array:
