@@ -155,7 +155,7 @@ def _step_time(
         assert isinstance(node.op, Op)
         of_sample = evaluate(node.op.cost(program.graph.types(node), node.type).macs, symbols)
         macs += of_sample * binding.batch
-    schedules = tuple(s for _, s in step.emitted.segments) if step.emitted else ()
+    schedules = tuple(s.schedule for s in step.emitted.segments) if step.emitted else ()
     names = tuple(n.name for n in nodes)
     traffic, fixed = _traffic(binding, step)
     return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules, traffic, fixed)

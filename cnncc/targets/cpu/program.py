@@ -182,11 +182,12 @@ class _Compiler:
         """Parameters that every kernel touches by whole blocks of its lanes alone."""
         other: set[str] = set()
         for step in steps:
-            for nest, schedule in step.emitted.segments if step.emitted else ():
+            for segment in step.emitted.segments if step.emitted else ():
+                nest = segment.nest
                 tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
                 for buffer, index in accesses(nest.body):
                     tensor = self.tensors[tensors[buffer]]
-                    if not self._by_block(tensor, index, schedule):
+                    if not self._by_block(tensor, index, segment.schedule):
                         other.add(tensor.alias or tensor.name)
         for name, tensor in self.tensors.items():
             if not tensor.type.batched and (tensor.alias or name) not in other:
