@@ -8,7 +8,7 @@ from math import prod
 import pytest
 
 from cnncc.ops import all_samples
-from cnncc.targets.cpu import binding
+from cnncc.targets.cpu import table
 from cnncc.targets.cpu.stretches import STRETCH, lengths_of
 from tests.kernels.joined import both_targets, joined, joined_arrays
 from tests.kernels.primitives import same_bits
@@ -45,7 +45,7 @@ BATCHES = sorted({s.batch for s in SAMPLES})
 def test_bits_do_not_depend_on_the_length_of_a_stretch(
     batch: int, cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binding, "CHUNK_BYTES", cache)
+    monkeypatch.setattr(table, "CHUNK_BYTES", cache)
     samples = [s for s in SAMPLES if s.batch == batch]
     twice = both_targets(joined([(s.op, s.types) for s in samples]))
     cpu, interp = twice.run(joined_arrays([floats(s) for s in samples]))

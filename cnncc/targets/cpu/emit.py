@@ -194,7 +194,10 @@ class _Segment:
             else:
                 self.inside = (Guard(condition, self.inside),)
         self.nest, self.schedule, self.number = nest, schedule, number
-        self.printer = Printer(nest, dtype, memory.innermost, memory.padded, schedule.lanes)
+        self.printer = Printer(
+            nest, dtype, memory.innermost, self.schedule.group(self.loops),
+            padded=memory.padded, lanes=schedule.lanes,
+        )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---
