@@ -1,6 +1,7 @@
 """Schedule transformations: each keeps the nest's meaning and its bits.
 
 parallel_loops   take the PARALLEL loops off a nest's body
+in_order         make parallel loops below other statements serial
 lift             give every load below an operation a name of its own
 """
 
@@ -53,6 +54,20 @@ def accesses(body: Body) -> Iterator[tuple[str, tuple[Index, ...]]]:
     for i in indices(body):
         if isinstance(i, Fetch):
             yield i.buffer, i.index
+
+
+# --- in order ---
+
+
+def in_order(s: Statement, perfect: bool = True) -> Statement:
+    """Parallel loops below other statements run in order. `perfect`: there are none around it."""
+    if not isinstance(s, (For, Guard)):
+        return s
+    perfect = perfect and isinstance(s, For) and s.kind is Kind.PARALLEL
+    inner = tuple(in_order(t, perfect and len(s.body) == 1) for t in s.body)
+    if isinstance(s, For) and not perfect:
+        return replace(s, kind=Kind.SERIAL, body=inner)
+    return replace(s, body=inner)
 
 
 # --- lift ---

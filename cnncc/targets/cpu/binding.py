@@ -12,27 +12,17 @@ import numpy as np
 
 from cnncc.errors import Diagnostic, SpecError
 from cnncc.graph.sources import Constant
-from cnncc.loops.ir import Nest
-from cnncc.loops.transform import parallel_loops
 from cnncc.passes.plan import Plan, plan
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.arena import ArenaPool, address_of, aligned_bytes
-from cnncc.targets.cpu.border import border_arguments
-from cnncc.targets.cpu.emit import ROWS_PER_TASK
-from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.memory import lasting, placements
 from cnncc.targets.cpu.portions import at_a_time
-from cnncc.targets.cpu.program import Program, Step
-from cnncc.targets.cpu.program import integers_of as integers_of
-from cnncc.targets.cpu.schedule import Schedule
+from cnncc.targets.cpu.program import Program
 from cnncc.targets.cpu.store import Store
-from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.table import table_of
 from cnncc.targets.cpu.team import Team
-from cnncc.targets.cpu.work import is_small, macs_of, traffic_of
-from cnncc.tensor import TensorType, evaluate
-
-CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
+from cnncc.tensor import TensorType
 
 
 @dataclass(frozen=True)
@@ -181,7 +171,7 @@ def bind(
         for n, t in program.tensors.items()
         if t.space == "constant"
     }
-    table = _table(program, places, values, threads)
+    table = table_of(program, places, values, threads)
     slots = program.slots
     job = np.zeros(2 + 2 * len(slots), np.int64)
     job[:2] = table.ctypes.data, len(table)
@@ -213,71 +203,6 @@ def _constant(program: Program, name: str, p: Placement) -> Array:
         flat[:] = tensor.border.fill
     p.pack(np.full(p.dims, op.value, flat.dtype), flat)
     return flat
-
-
-def _table(
-    program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
-) -> Array:
-    integers: list[int] = []
-    for step in program.steps:
-        if step.emitted is None:
-            integers += border_arguments(placements[step.tensors[0]])
-            continue
-        assert step.nest is not None
-        sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()}
-        known = _Integers(step, sizes, placements)
-        for name in step.emitted.arguments:
-            if name in step.emitted.turns:
-                pair, which = step.emitted.turns[name]
-                integers.append(pair.turns(known)[which])
-            elif name.startswith(ROWS_PER_TASK):
-                segment = step.emitted.segments[int(name.removeprefix(ROWS_PER_TASK))]
-                integers.append(_rows_per_task(step, *segment, sizes, placements, threads))
-            else:
-                integers.append(known[name])
-    for step in program.steps:
-        macs = macs_of(program, step, values["*"], values)
-        integers.append(int(is_small(macs, traffic_of(step, placements)[0])))
-    return np.array(integers or [0], np.int64)
-
-
-class _Integers(dict[str, int]):
-    """The sizes of a kernel's nest, and where the elements of its buffers lie."""
-
-    def __init__(
-        self, step: Step, sizes: Mapping[str, int], placements: Mapping[str, Placement]
-    ) -> None:
-        super().__init__(sizes)
-        assert step.nest is not None
-        names = (b.name for b in step.nest.buffers)
-        self._placed = {b: placements[t] for b, t in zip(names, step.tensors, strict=True)}
-
-    def __missing__(self, name: str) -> int:
-        buffer = max((b for b in self._placed if name.startswith(b + "_")), key=len)
-        self[name] = found = self._placed[buffer].argument(name, buffer)
-        return found
-
-
-def _rows_per_task(
-    step: Step,
-    nest: Nest,
-    s: Schedule,
-    sizes: Mapping[str, int],
-    placements: Mapping[str, Placement],
-    threads: int,
-) -> int:
-    """Rows whose input stays in cache while a block of weights goes over them, and tasks that all
-    threads share evenly.
-    """
-    loops, _ = parallel_loops(nest)
-    rows = max(1, product_of([loops[v] for v in s.rows], sizes))
-    lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
-    blocks = -(-lanes // s.block)
-    names = [b.name for b in nest.buffers if b.role == "in"]
-    tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
-    read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
-    fitting = max(1, min(rows, CHUNK_BYTES * rows // max(read, 1)))
-    return rows_per_task(rows, blocks, fitting, threads)
 
 
 def _too_large(

@@ -24,7 +24,6 @@ from cnncc.loops.ir import (
     Mod,
     Nest,
     Size,
-    Statement,
     Var,
     add,
     mul,
@@ -32,17 +31,17 @@ from cnncc.loops.ir import (
 from cnncc.loops.key import NestKey, nest_key
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
-from cnncc.loops.transform import lift, parallel_loops
+from cnncc.loops.transform import in_order, lift, parallel_loops
 from cnncc.loops.walk import statements
 from cnncc.targets.cpu.contiguous import Pair
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import TURNS, Printer
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
+from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.tensor import DType
 
 ROWS_PER_TASK = "rows_per_task"
-
 
 _GENERATOR = {
     t: [f"from cnncc.targets.cpu.vector.random import mixed_key, uniform_{t.value}"]
@@ -56,9 +55,18 @@ class Emitted:
 
     text: str
     arguments: tuple[str, ...]
-    segments: tuple[tuple[Nest, Schedule], ...]
+    segments: tuple[Segment, ...]
     turns: Mapping[str, tuple[Pair, int]] = field(default_factory=dict)
     """By the names of the numbers of turns: whose, and of the outer (0) or the inner (1) loop."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One loop nest of a kernel, and the order in which the kernel runs it."""
+
+    nest: Nest
+    schedule: Schedule
+    stretches: Stretches | None
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,10 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
         for which, word in enumerate(TURNS)
     }
     return Emitted(
-        "\n".join(lines), tuple(arguments), tuple((s.nest, s.schedule) for s in segments), turns
+        "\n".join(lines),
+        tuple(arguments),
+        tuple(Segment(s.nest, s.schedule, s.stretches) for s in segments),
+        turns,
     )
 
 
@@ -149,19 +160,8 @@ def _segment(nest: Nest, memory: Memory, dtype: DType, lanes: int, number: int) 
             return _Segment(split, memory, dtype, schedule, number)
         except NotInLanes:
             lanes = 1
-    nest = nest.with_body(tuple(map(_in_order, nest.body)))
+    nest = nest.with_body(tuple(map(in_order, nest.body)))
     return _Segment(Split(nest, {}), memory, dtype, choose(nest, memory.innermost, 1), number)
-
-
-def _in_order(s: Statement, perfect: bool = True) -> Statement:
-    """Parallel loops below other statements run in order."""
-    if not isinstance(s, (For, Guard)):
-        return s
-    perfect = perfect and isinstance(s, For) and s.kind is Kind.PARALLEL
-    inner = tuple(_in_order(t, perfect and len(s.body) == 1) for t in s.body)
-    if isinstance(s, For) and not perfect:
-        return replace(s, kind=Kind.SERIAL, body=inner)
-    return replace(s, body=inner)
 
 
 def _title(nest: Nest, s: Schedule) -> str:
@@ -179,6 +179,11 @@ class _Segment:
     ) -> None:
         nest = split.nest
         self.loops, self.inside = parallel_loops(nest)
+        self.stretches: Stretches | None = None
+        if (schedule.tile or schedule.rows) and not schedule.overlapping and schedule.lanes > 1:
+            self.stretches = in_stretches(nest, number)
+        if self.stretches:
+            self.inside = self.stretches.body
         for var, (limit, condition) in split.limits.items():
             if var == schedule.tile:  # the phases of the tile's loop have extents of their own
                 self.loops[var] = limit
@@ -187,8 +192,9 @@ class _Segment:
                 self.inside = (Guard(condition, self.inside),)
         self.nest, self.schedule, self.number = nest, schedule, number
         self.printer = Printer(
-            nest, dtype, memory.innermost, memory.padded, schedule.lanes, label=str(number)
-        )
+            nest, dtype, memory.innermost, self.schedule.group(self.loops),
+            padded=memory.padded, lanes=schedule.lanes, label=str(number),
+        )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---
@@ -224,7 +230,7 @@ class _Segment:
         """Tasks are (chunk of rows, block of lanes): a block's weights serve all rows of the chunk
         from cache.
         """
-        s = self.schedule
+        s, indent = self.schedule, 2
         per_task, block = self._size(f"{ROWS_PER_TASK}{self.number}"), s.block
         lanes_extent = self._extent(s.vector) if s.vector else "1"
         lines = [
@@ -234,19 +240,26 @@ class _Segment:
             "    for task in range(tasks * share // shares, tasks * (share + 1) // shares):",
             f"        k0 = task % blocks * {block}",
             f"        first_row = task // blocks * {per_task}",
-            f"        for row in range(first_row, min(rows, first_row + {per_task})):",
-            *self._decode(3),
+        ]
+        for var, extent, length in self.stretches.axes if self.stretches else ():
+            turns = f"0, {self.printer.index(extent)}, {self._size(length)}"
+            lines += [f"{'    ' * indent}for {first(var).name} in range({turns}):"]
+            indent += 1
+        pad = "    " * indent
+        lines += [
+            f"{pad}for row in range(first_row, min(rows, first_row + {per_task})):",
+            *self._decode(indent + 1),
         ]
         if s.lanes == 1 or s.whole_blocks:
-            return [*lines, *self._tiles(3, full=True)]
+            return [*lines, *self._tiles(indent + 1, full=True)]
         if s.only_tail:
-            return [*lines, *self._tail(3)]
+            return [*lines, *self._tail(indent + 1)]
         return [
             *lines,
-            f"            if k0 + {block} <= {lanes_extent}:",
-            *self._tiles(4, full=True),
-            "            else:",
-            *self._tail(4),
+            f"{pad}    if k0 + {block} <= {lanes_extent}:",
+            *self._tiles(indent + 2, full=True),
+            f"{pad}    else:",
+            *self._tail(indent + 2),
         ]
 
     def _tail(self, indent: int) -> list[str]:

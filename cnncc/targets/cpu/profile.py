@@ -17,7 +17,7 @@ from itertools import accumulate
 import numpy as np
 
 from cnncc.targets.arrays import NUMPY, Array
-from cnncc.targets.cpu.binding import Binding, integers_of
+from cnncc.targets.cpu.binding import Binding
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.schedule import Schedule
@@ -103,7 +103,7 @@ def _tile(s: Schedule) -> str:
 
 def _located(steps: Sequence[Step]) -> list[tuple[tuple[int, int], Step]]:
     """Each step with the places in the table where its integers begin, and of its flag."""
-    firsts = list(accumulate((integers_of(s) for s in steps), initial=0))
+    firsts = list(accumulate((s.integers for s in steps), initial=0))
     return [((firsts[i], firsts[-1] + i), s) for i, s in enumerate(steps)]
 
 
@@ -145,9 +145,11 @@ def _seconds(team: Team, address: int, job: Array) -> float:
 def _step_time(
     binding: Binding, step: Step, symbols: Mapping[str, int], seconds: float
 ) -> StepTime:
-    program, nodes = binding.program, step.kernel.nodes if step.kernel else ()
+    program = binding.program
     macs = macs_of(program, step, binding.batch, symbols)
-    schedules = tuple(s for _, s in step.emitted.segments) if step.emitted else ()
-    names = tuple(n.name for n in nodes)
-    traffic, fixed = traffic_of(step, binding.placements)
+    schedules = tuple(
+        s.schedule for part in step.kernels if part.emitted for s in part.emitted.segments
+    )
+    names = tuple(n.name for n in step.nodes)
+    traffic, fixed = traffic_of(program, step, binding.placements)
     return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules, traffic, fixed)

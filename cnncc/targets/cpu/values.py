@@ -55,8 +55,8 @@ SAME = Spread()  # everywhere
 class ValuePrinter(IndexPrinter):
     """Prints values."""
 
-    padded: frozenset[str]  # buffers that may be read up to the next whole block
-    lanes: int
+    padded: frozenset[str] = field(kw_only=True)  # what may be read up to the next whole block
+    lanes: int = field(kw_only=True)
     generator: bool = False  # the text draws random numbers
     tail: str = ""  # lanes left, when the block is not full
     positions: int = 1  # of a register tile
@@ -195,7 +195,7 @@ class ValuePrinter(IndexPrinter):
         if buffer not in self.padded:
             return False
         _, inside = spaced(index[self.innermost[buffer]], VECTOR)
-        block, rest = split_block(split_lane(inside)[1])
+        block, rest = split_block(split_lane(inside)[1], self.group)
         return block is not None and rest in (Int(0), Var("k1"))
 
     def _apart(self, steps: Steps) -> list[str]:

@@ -21,22 +21,26 @@ MACS, BYTES = 32.0, 64.0  # in a nanosecond, by one thread of those that share a
 def macs_of(program: Program, step: Step, batch: int, symbols: Mapping[str, int]) -> int:
     """Multiply-accumulates of all samples, as the operators count them."""
     total = 0
-    for node in step.kernel.nodes if step.kernel else ():
+    for node in step.nodes:
         assert isinstance(node.op, Op)
         of_sample = evaluate(node.op.cost(program.graph.types(node), node.type).macs, symbols)
         total += of_sample * batch
     return total
 
 
-def traffic_of(step: Step, placements: Mapping[str, Placement]) -> tuple[int, int]:
+def traffic_of(
+    program: Program, step: Step, placements: Mapping[str, Placement]
+) -> tuple[int, int]:
     """Bytes that a step reads and writes, and how many of them are of parameters. Borders count
     where they are filled, not where they are read.
     """
     traffic = parameters = 0
     for name in dict.fromkeys(step.tensors):
         p = placements[name]
+        if program.tensors[name].cut:
+            continue  # it stays in the cache
         inside = math.prod(p.dims)
-        numbers = inside if step.emitted else _bordered(p) - inside
+        numbers = inside if step.kernels else _bordered(p) - inside
         traffic += numbers * p.type.dtype.bytes
         parameters += 0 if p.type.batched else numbers * p.type.dtype.bytes
     return traffic, parameters
