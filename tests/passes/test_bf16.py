@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import cnncc
+from cnncc.cli import verbs
 from cnncc.compiler import front, kernels, planned
 from cnncc.graph.verify import verify
 from cnncc.loops.numerics import from_bf16, to_bf16
+from cnncc.model import programs
 from cnncc.passes.bf16 import UNIT, choices, with_bf16
 from cnncc.passes.report_tables import fused_traffic
 
@@ -257,6 +259,10 @@ def test_the_plan_holds_both() -> None:
 def test_training_is_refused() -> None:
     with pytest.raises(ValueError, match=r"precision bf16 is for inference.*float32"):
         cnncc.compile("lenet_digits", train=True, precision="bf16")
+
+
+def test_the_shell_knows_the_same_precisions() -> None:
+    assert verbs.PRECISIONS == programs.PRECISIONS
 
 
 def test_an_unknown_precision_lists_the_known_ones() -> None:
