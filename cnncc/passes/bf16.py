@@ -22,9 +22,6 @@ from cnncc.ops.dense import Dense, DenseDx
 from cnncc.passes.plan import prepared
 from cnncc.tensor import Extent
 
-UNIT = 2.0**-8
-"""The relative error of rounding a number of float32's normal range is less than this."""
-
 
 @dataclass(frozen=True)
 class Choice:
