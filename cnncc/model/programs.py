@@ -28,6 +28,8 @@ from cnncc.targets.locks import Lock
 from cnncc.targets.runtime import Runtime, Shape, Store
 from cnncc.train.metrics import Classification, classifications
 
+PRECISIONS = ("default", "exact", "bf16")
+
 AnyRuntime = Runtime | InterpRuntime
 AnyStore = Store | DictStore
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class Options:
     threads: int | None = None
     max_memory: int | None = None
     exact: bool = False  # every sum in the order of its definition
+    bf16: bool = False  # weights that are used once per sample are rounded to bf16
 
     @staticmethod
     def checked(
@@ -49,11 +52,17 @@ class Options:
     ) -> Options:
         """Options as a person gives them. Raises ValueError and TypeError."""
         one_of("target", target, ("cpu", "interp"))
-        one_of("precision", precision, ("default", "exact"))
+        one_of("precision", precision, PRECISIONS)
         for name, value in (("num_threads", threads), ("max_memory", max_memory)):
             if value is not None:
                 positive(name, value)
-        return Options(target, fuse, threads, max_memory, precision == "exact")
+        exact, bf16 = precision == "exact", precision == "bf16"
+        return Options(target, fuse, threads, max_memory, exact, bf16)
+
+    @property
+    def precision(self) -> str:
+        """The name of the precision."""
+        return "exact" if self.exact else "bf16" if self.bf16 else "default"
 
 
 @dataclass(frozen=True)
@@ -202,9 +211,11 @@ class Programs:
         """
         variant = self.network.inference
         if self.options.fuse:
-            exact = self.options.exact
-            limit = self.options.max_memory
-            check_claims(variant.graph, variant.module, batch=batch or 1, exact=exact, limit=limit)
+            options = self.options
+            check_claims(
+                variant.graph, variant.module, batch=batch or 1, exact=options.exact,
+                bf16=options.bf16, limit=options.max_memory,
+            )  # fmt: skip
         main = self.step.runtime if self.train else self.inference
         fixed = not any(n.type.symbols for n in main.graph.of("input"))
         if isinstance(main, Runtime) and fixed and batch is not None:
@@ -292,4 +303,5 @@ class Programs:
         self, graph: Graph, module: Module, enabled: bool, phases: dict[str, int] | None
     ) -> Fused:
         """The kernels of a graph, with what the spec forbids and requires."""
-        return kernels(graph, module, fuse=enabled, phases=phases, exact=self.options.exact)
+        exact, bf16 = self.options.exact, self.options.bf16
+        return kernels(graph, module, fuse=enabled, phases=phases, exact=exact, bf16=bf16)

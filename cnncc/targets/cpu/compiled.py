@@ -41,6 +41,7 @@ _SCALARS: dict[str, tuple[Any, Any]] = {
     "u16": (types.uint16, ctypes.c_uint16),
     "i32": (types.int32, ctypes.c_int32),
     "i64": (types.int64, ctypes.c_int64),
+    "bf16": (types.uint16, ctypes.c_uint16),  # its bits
 }
 
 
@@ -128,7 +129,7 @@ def unjitted(address: int) -> Callable[..., Any]:
 def compiled(signature: str) -> Callable[[Callable[..., Any]], CompiledFunction]:
     """Decorate a function with its C signature, such as `void(f32*, i64)`.
 
-    Element types are f32, f64, u8, u16, i32 and i64; a `*` makes a pointer.  The function is
+    Element types are f32, f64, bf16, u8, u16, i32 and i64; a `*` makes a pointer.  The function is
     compiled (or its machine code loaded) right here, so that an importer finds its symbol.  It
     must not raise.  ValueError for a signature that cannot be read.
     """

@@ -57,6 +57,7 @@ from cnncc.targets.cpu.lane import (
 )
 from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
 from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.tensor import DType
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
 
@@ -360,6 +361,8 @@ class Printer(IndexPrinter):
                 text = self.call(f"load_tile{how}", shape, buffer, place, *apart, *strided, *tail)
             else:
                 text = self.call(f"load{how}{self.lanes}", buffer, place, *strided, *tail)
+        if element is DType.BF16:
+            text, element = self.call("from_bf16", text), DType.F32
         if element is not self.dtype:
             text = self.call(f"to_{self.dtype.value}", text)
         return text
