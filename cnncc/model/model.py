@@ -4,8 +4,10 @@ ONNX: batch, channels, spatial extents.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -75,7 +77,8 @@ class Model:
         self._inputs = slots(graph, module.inputs, {})
         self._outputs = tuple(public for public, _ in graph.outputs)
         for node in self._programs.parameters:
-            self._programs.store.write(node.name, initial(node, seed))
+            nbytes = 4 * math.prod(node.type.dims(0))
+            self._programs.store.write_later(node.name, nbytes, partial(initial, node, seed))
         self._trainer = Trainer(self._programs, seed) if train else None
 
     @staticmethod

@@ -195,6 +195,7 @@ def bind(
             case "arena":
                 job[2 * slot + 2] = arena.offsets[tensor.slice_of or name]
                 arena_slots.append(2 * slot + 2)
+    store.fill(threads)
     return Binding(
         program, batch, places, arena, table, job, np.array(arena_slots, np.int64), constants,
         ArenaPool(max(arena.size, 64), arenas),
