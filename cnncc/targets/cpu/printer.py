@@ -56,7 +56,7 @@ from cnncc.targets.cpu.lane import (
     split_lane,
 )
 from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
 
