@@ -254,8 +254,8 @@ class Printer(IndexPrinter):
             if isinstance(part, Ref):
                 found = found.joined(self._spreads.get(part.name, _SAME))
             for i in value_indices(part):
-                used = set(subindices(i))
-                found = found.joined(Spread(POSITION in used, VECTOR in used, LANE in used))
+                used = {p.name for p in subindices(i) if isinstance(p, Var)}
+                found = found.joined(Spread(*(v.name in used for v in (POSITION, VECTOR, LANE))))
         return found._replace(lanes=found.lanes and self.lanes > 1)
 
     def _shape(self, spread: Spread) -> str:
@@ -289,7 +289,7 @@ class Printer(IndexPrinter):
             case Load():
                 raise CompilerBug("print", v.buffer, "what lies outside is made explicit before")
             case AsFloat(i):
-                if LANE in set(subindices(i)):
+                if LANE in subindices(i):
                     raise NotInLanes("an index that differs between lanes is used as a number")
                 return self.call(self.dtype.value, self.index(i))
             case Uniform(key, counter):
