@@ -38,7 +38,7 @@ Drawn = tuple[NDArray[np.float64], ...]
 PART = 1 << 20
 """Elements that share a stream of random numbers."""
 
-BLOCK = 1 << 14
+BLOCK = 1 << 15
 """Random numbers that are worked on at a time, so that what comes between them and the elements
 stays in the cache: the time is half of that for whole parts.
 """

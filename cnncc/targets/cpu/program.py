@@ -181,10 +181,13 @@ class _Compiler:
     def _declare_panels(self, steps: Sequence[Step]) -> None:
         """Parameters that every kernel touches by whole blocks of its lanes alone."""
         other: set[str] = set()
+        found: dict[int, list[tuple[str, tuple[Index, ...]]]] = {}  # many steps share a nest
         for step in steps:
             for nest, schedule in step.emitted.segments if step.emitted else ():
                 tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
-                for buffer, index in accesses(nest.body):
+                if id(nest) not in found:
+                    found[id(nest)] = list(dict.fromkeys(accesses(nest.body)))
+                for buffer, index in found[id(nest)]:
                     tensor = self.tensors[tensors[buffer]]
                     if not self._by_block(tensor, index, schedule):
                         other.add(tensor.alias or tensor.name)
