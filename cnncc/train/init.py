@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from cnncc.graph.ir import Node
 from cnncc.graph.layer import Init
 from cnncc.graph.sources import Parameter
+from cnncc.targets.cpu.arena import aligned_f32
 from cnncc.train.data.order import random_bits
 
 Values = NDArray[np.float32]
@@ -149,7 +150,7 @@ def _filled(
     second ones, as far as it needs them.
     """
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    result = np.empty(math.prod(shape), np.float32)
+    result = aligned_f32(math.prod(shape))  # goes back to the system when it has been packed
     for number, start in enumerate(range(0, len(result), PART)):
         part = result[start : start + PART]
         draws = -(-len(part) // per_draw)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +110,37 @@ def test_what_a_source_raises_is_raised_and_it_is_asked_again(threads: int):
     store.fill(threads)
     assert np.array_equal(store.read("a"), source.values)
     assert np.array_equal(store.read("b"), source.values)
+
+
+GROWTH = """
+import sys
+import numpy as np
+import cnncc
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS"))
+
+text = '''net large {
+  input x: f32[2048]
+  output y = x -> dense(2500) -> relu -> dense(3100) -> relu -> dense(1000)
+}
+'''
+model = cnncc.compile(text)
+x = np.ones((1, 2048), np.float32)
+before = resident()
+model(x)
+print(resident() - before, model.peak_memory)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_process_holds_what_was_planned_and_no_second_copy_of_the_parameters():
+    root = Path(__file__).parents[2]
+    for _ in range(2):  # the second process has nothing to compile
+        done = subprocess.check_output(
+            [sys.executable, "-c", GROWTH], cwd=root, text=True, timeout=300
+        )
+    grown, planned = map(int, done.split())
+    assert planned > 60 << 20
+    assert 0.9 * planned < grown < 1.1 * planned + (4 << 20)  # stacks and the like

@@ -106,25 +106,30 @@ class Team:
                 _shared[size] = Team(size)
             return _shared[size]
 
-    def run(self, entry_address: int, job: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    def run(
+        self, entry_address: int, job: np.ndarray[Any, np.dtype[np.int64]], place: int = 0
+    ) -> None:
         """Run a compiled entry on all threads and return when its work is done.
 
         `job` is a contiguous int64 array whose meaning is between the caller and the entry; every
-        thread sees it. A team of one calls the entry directly, without any lock, so callers run at
-        the same time.  So does every team when NUMBA_DISABLE_JIT is set.
+        thread sees it. `place`: its address, from a caller who has run it before. A team of one
+        calls the entry directly, without any lock, so callers run at the same time.  So does every
+        team when NUMBA_DISABLE_JIT is set. Raises TypeError for another array.
         """
-        if job.dtype != _WORDS or not job.flags.c_contiguous:
-            raise TypeError(f"a job is a contiguous array of int64, but got {job.dtype}")
+        if not place:
+            if job.dtype != _WORDS or not job.flags.c_contiguous:
+                raise TypeError(f"a job is a contiguous array of int64, but got {job.dtype}")
+            place = address_of(job)
         if not JIT:  # a team of one that a person can step through; the bits are the same
             unjitted(entry_address)(job, self._control, 0, 1)
             return
         if self.size == 1:
-            _alone(self._address, address_of(job), entry_address)
+            _alone(self._address, place, entry_address)
             return
         with self._lock:
             if not self._threads:
                 self._start()
-            _lead(self._address, address_of(job), entry_address, self.size)
+            _lead(self._address, place, entry_address, self.size)
 
     def stop(self) -> None:
         """End the threads; a later run starts new ones."""
