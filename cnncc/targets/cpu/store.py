@@ -39,6 +39,7 @@ class Store:
         self._unfilled: dict[str, Array | Later] = {}  # values of blocks that do not hold them yet
         self._lock = Lock()
         self.version = 0  # counts changes, so that prepared values know when they are stale
+        self.growth = 0  # counts changes of `bytes`
 
     @property
     def bytes(self) -> int:
@@ -68,6 +69,7 @@ class Store:
                 return flat
             flat = aligned_bytes(max(placement.bytes, 64)).view(NUMPY[placement.type.dtype])
             self._blocks[name] = placement, flat
+            self.growth += 1
             if name in self._waiting:
                 self._unfilled[name] = self._waiting.pop(name)
             return flat
@@ -93,6 +95,7 @@ class Store:
                 self._unfilled.pop(name, None)
             else:
                 self._waiting[name] = np.array(array)
+                self.growth += 1
             self.version += 1
 
     def write_later(self, name: str, nbytes: int, make: Callable[[], Array]) -> None:
@@ -104,6 +107,7 @@ class Store:
                 self._unfilled[name] = Later(nbytes, make)
             else:
                 self._waiting[name] = Later(nbytes, make)
+                self.growth += 1
             self.version += 1
 
     def read(self, name: str) -> Array:
