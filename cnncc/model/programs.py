@@ -5,8 +5,10 @@ inference that shows every layer. All of them work on one store of parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +28,7 @@ from cnncc.passes.training import StepGraph, seeded_graph, training_graph, updat
 from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from cnncc.targets.locks import Lock
 from cnncc.targets.runtime import Runtime, Shape, Store
+from cnncc.train.init import initial
 from cnncc.train.metrics import Classification, classifications
 
 PRECISIONS = ("default", "exact", "bf16")
@@ -236,6 +239,12 @@ class Programs:
         if self.train:
             found |= {n.name: n for n in self.network.training.graph.of("parameter")}
         return tuple(found.values())
+
+    def start_from(self, seed: int) -> None:
+        """Give every parameter its initial value, which is drawn when it is needed."""
+        for node in self.parameters:
+            nbytes = np.dtype(np.float32).itemsize * math.prod(node.type.dims(0))
+            self.store.write_later(node.name, nbytes, partial(initial, node, seed))
 
     @property
     def expected(self) -> dict[str, TensorInfo]:

@@ -69,7 +69,8 @@ class Binding:
     arena_slots: Array
     constants: dict[str, Array]
     pool: ArenaPool
-    jobs: dict[int, Array] = field(default_factory=dict)  # by the address of the arena
+    jobs: dict[int, tuple[Array, int]] = field(default_factory=dict)
+    """Job tables with their addresses, by the address of the arena."""
     _exchanges: dict[int, Exchange] = field(default_factory=dict)  # by phase
 
     def run(
@@ -89,7 +90,7 @@ class Binding:
             return {}
         exchange = self._exchange(phase)
         results = self.results(phase, self.batch) if results is None else results
-        job = self.job_in(arena)
+        job, place = self._job_in(arena)
         for name, word, expected in exchange.inputs:
             array = inputs.get(name)
             if array is None or not expected.accepts(array):
@@ -97,7 +98,7 @@ class Binding:
             job[word] = address_of(array)
         for public, word, _ in exchange.outputs:
             job[word] = address_of(results[public])
-        team.run(entry.address, job)
+        team.run(entry.address, job, place)
         return results
 
     def results(self, phase: int, batch: int) -> dict[str, Array]:
@@ -113,13 +114,16 @@ class Binding:
         """The job table whose arena tensors lie in this arena; the caller's arrays are still to
         come. It belongs to whoever has the arena.
         """
+        return self._job_in(arena)[0]
+
+    def _job_in(self, arena: Array) -> tuple[Array, int]:
         address = address_of(arena)
-        job = self.jobs.get(address)
-        if job is None:
+        found = self.jobs.get(address)
+        if found is None:
             job = self.job.copy()
             job[self.arena_slots] += address
-            self.jobs[address] = job
-        return job
+            found = self.jobs[address] = job, address_of(job)
+        return found
 
     def _exchange(self, phase: int) -> Exchange:
         found = self._exchanges.get(phase)
@@ -187,6 +191,7 @@ def bind(
             case "arena":
                 job[2 * slot + 2] = arena.offsets[tensor.slice_of or name]
                 arena_slots.append(2 * slot + 2)
+    store.fill(threads)
     return Binding(
         program, batch, places, arena, table, job, np.array(arena_slots, np.int64), constants,
         ArenaPool(max(arena.size, 64), arenas),

@@ -56,7 +56,7 @@ from cnncc.targets.cpu.lane import (
     split_lane,
 )
 from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
 from cnncc.tensor import DType
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
@@ -107,7 +107,7 @@ class Printer(IndexPrinter):
         if any(isinstance(i, Fetch) for i in indices(body)):
             return
         try:
-            places = [(b, self.place(b, index)[0]) for b, index in accesses(body)]
+            places = [(b, self.place(b, index)[0]) for b, index in accesses(body, fetches=False)]
         except NotInTile:  # the body will be printed position by position
             return
         bases = [(b, parted(place, Size(f"{b}_at"))[0]) for b, place in places]
@@ -257,8 +257,8 @@ class Printer(IndexPrinter):
             if isinstance(part, Ref):
                 found = found.joined(self._spreads.get(part.name, _SAME))
             for i in value_indices(part):
-                used = set(subindices(i))
-                found = found.joined(Spread(POSITION in used, VECTOR in used, LANE in used))
+                used = {p.name for p in subindices(i) if isinstance(p, Var)}
+                found = found.joined(Spread(*(v.name in used for v in (POSITION, VECTOR, LANE))))
         return found._replace(lanes=found.lanes and self.lanes > 1)
 
     def _shape(self, spread: Spread) -> str:
@@ -292,7 +292,7 @@ class Printer(IndexPrinter):
             case Load():
                 raise CompilerBug("print", v.buffer, "what lies outside is made explicit before")
             case AsFloat(i):
-                if LANE in set(subindices(i)):
+                if LANE in subindices(i):
                     raise NotInLanes("an index that differs between lanes is used as a number")
                 return self.call(self.dtype.value, self.index(i))
             case Uniform(key, counter):

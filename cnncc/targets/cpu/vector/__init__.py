@@ -54,7 +54,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnncc.targets.cpu.compiled import JIT
-from cnncc.targets.cpu.vector.shapes import shape
+from cnncc.targets.cpu.tile_shape import shape
 
 __all__ = [
     "absolute",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnncc.loops import numerics
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
 
 Array = np.ndarray[Any, Any]
 
