@@ -91,13 +91,7 @@ class Model:
         seed: int = 0,
     ) -> Model:
         """What `cnncc.compile` does, for a network that was read already."""
-        options = Options.checked(target, fuse, precision, num_threads, max_memory)
-        if train and options.bf16:
-            raise ValueError(
-                "precision bf16 is for inference, and a training step keeps its weights in "
-                "float32: train with precision='default', then load the weights into a model "
-                "compiled without train=True"
-            )
+        options = Options.checked(target, fuse, precision, num_threads, max_memory, train)
         model = Model(network, options, train=train, seed=as_seed(seed))
         model._programs.bind(None if batch is None else positive("batch", batch))
         return model

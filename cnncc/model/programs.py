@@ -51,7 +51,12 @@ class Options:
 
     @staticmethod
     def checked(
-        target: str, fuse: bool, precision: str, threads: int | None, max_memory: int | None
+        target: str,
+        fuse: bool,
+        precision: str,
+        threads: int | None,
+        max_memory: int | None,
+        train: bool,
     ) -> Options:
         """Options as a person gives them. Raises ValueError and TypeError."""
         one_of("target", target, ("cpu", "interp"))
@@ -60,6 +65,12 @@ class Options:
             if value is not None:
                 positive(name, value)
         exact, bf16 = precision == "exact", precision == "bf16"
+        if train and bf16:
+            raise ValueError(
+                "precision bf16 is for inference, and a training step keeps its weights in "
+                "float32: train with precision='default', then load the weights into a model "
+                "compiled without train=True"
+            )
         return Options(target, fuse, threads, max_memory, exact, bf16)
 
     @property
