@@ -111,7 +111,7 @@ def cut_of(
         or not isinstance(weights, int)
         or not _goes_through(first, "i_s0", "i_s1")
         or not _goes_through(third, "i_t0", "i_t1")
-        or (second.tile, second.rows) != ("i_t", ("i_n", "i_p"))
+        or (second.tile, second.rows) != ("i_t", ("i_p", "i_n"))
         or any(len(k.nest.body) > 1 for k in chain)
     ):
         return None
