@@ -105,13 +105,15 @@ def cut_of(
     first, second, third = (
         choose(k.nest, innermost(k), lanes, held=registers(lanes, v.dtype)) for k in chain
     )
-    tiles, weights = v.shape[2], z.shape[0] * v.shape[0] * v.shape[1]
+    assert isinstance(product.sink.op, WinogradProduct)
+    tiles, weights = v.shape[2], z.shape[0] * v.shape[0] * v.shape[1] // product.sink.op.groups
     if (
         not isinstance(tiles, int)
         or not isinstance(weights, int)
         or not _goes_through(first, "i_s0", "i_s1")
         or not _goes_through(third, "i_t0", "i_t1")
-        or (second.tile, second.rows) != ("i_t", ("i_p", "i_n"))
+        or second.tile != "i_t"
+        or second.rows not in (("i_p", "i_n"), ("i_g", "i_p", "i_n"))
         or any(len(k.nest.body) > 1 for k in chain)
     ):
         return None

@@ -155,7 +155,9 @@ def _step_time(
         assert isinstance(node.op, Op)
         of_sample = evaluate(node.op.cost(program.graph.types(node), node.type).macs, symbols)
         macs += of_sample * binding.batch
-    schedules = tuple(s for part in step.kernels if part.emitted for _, s in part.emitted.segments)
+    schedules = tuple(
+        s.schedule for part in step.kernels if part.emitted for s in part.emitted.segments
+    )
     names = tuple(n.name for n in step.nodes)
     traffic, fixed = _traffic(binding, step)
     return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules, traffic, fixed)

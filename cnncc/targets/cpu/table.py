@@ -8,16 +8,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cnncc.loops.ir import Nest
 from cnncc.loops.transform import parallel_loops
 from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.bands import Bands
 from cnncc.targets.cpu.border import border_arguments
-from cnncc.targets.cpu.emit import ROWS_PER_TASK
+from cnncc.targets.cpu.emit import ROWS_PER_TASK, Segment
 from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
-from cnncc.targets.cpu.schedule import Schedule
+from cnncc.targets.cpu.stretches import lengths_of
 from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.tensor import evaluate
 
@@ -52,13 +51,15 @@ def _integers(
     assert step.emitted is not None
     sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()}
     buffers = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
+    cuts: dict[str, int] = {}
+    for number, segment in enumerate(step.emitted.segments):
+        cuts |= _cuts(step, segment, number, sizes, placements, threads)
     integers = []
     for name in step.emitted.arguments:
         if name in sizes:
             integers.append(sizes[name])
-        elif name.startswith(ROWS_PER_TASK):
-            segment = step.emitted.segments[int(name.removeprefix(ROWS_PER_TASK))]
-            integers.append(_rows_per_task(step, *segment, sizes, placements, threads))
+        elif name in cuts:
+            integers.append(cuts[name])
         else:
             buffer = max((b for b in buffers if name.startswith(b + "_")), key=len)
             integers.append(placements[buffers[buffer]].argument(name, buffer))
@@ -102,17 +103,19 @@ def _banded(
     return bands, np.stack(columns, axis=1).ravel()
 
 
-def _rows_per_task(
+def _cuts(
     step: Step,
-    nest: Nest,
-    s: Schedule,
+    segment: Segment,
+    number: int,
     sizes: Mapping[str, int],
     placements: Mapping[str, Placement],
     threads: int,
-) -> int:
-    """Rows whose input stays in cache while a block of weights goes over them, and tasks that all
-    threads share evenly.
+) -> dict[str, int]:
+    """Into what the work of a segment is cut: rows whose input stays in cache while a block of
+    weights goes over them, in tasks that all threads share evenly, or stretches of a long sum whose
+    input stays there while all rows go over it.
     """
+    nest, s = segment.nest, segment.schedule
     loops, _ = parallel_loops(nest)
     rows = max(1, product_of([loops[v] for v in s.rows], sizes))
     lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
@@ -120,5 +123,12 @@ def _rows_per_task(
     names = [b.name for b in nest.buffers if b.role == "in"]
     tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
     read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
+    cuts: dict[str, int] = {}
     fitting = max(1, min(rows, CHUNK_BYTES * rows // max(read, 1)))
-    return rows_per_task(rows, blocks, fitting, threads)
+    if segment.stretches:
+        fitting = rows
+        extents = [product_of([extent], sizes) for _, extent, _ in segment.stretches.axes]
+        lengths = lengths_of(extents, read, CHUNK_BYTES)
+        names = [name for _, _, name in segment.stretches.axes]
+        cuts |= dict(zip(names, lengths, strict=True))
+    return cuts | {f"{ROWS_PER_TASK}{number}": rows_per_task(rows, blocks, fitting, threads)}
