@@ -206,7 +206,7 @@ class _Way:
         return sum(
             binding.placements[name].bytes
             for step in self.runtime.program.steps
-            if step.phase >= 0 and step.emitted is not None
+            if step.phase >= 0 and step.kernels
             for name in dict.fromkeys(step.tensors)
         )
 

@@ -100,9 +100,9 @@ def _print(files: Mapping[str, str]) -> None:
 
 def _compile(request: Request) -> int:
     start = time.perf_counter()
-    program = request.runtime.program
+    runtime = request.runtime
     seconds = time.perf_counter() - start
-    texts = {step.text for step in program.steps}
+    texts = runtime.kernel_texts
     print(
         f"{request.graph.name}: {len(request.fused().kernels)} kernels, {len(texts)} of them "
         f"distinct, {seconds:.1f} s"

@@ -247,7 +247,7 @@ def _machine_files(stage: str, request: Request) -> dict[str, str]:
         files[name] = (
             text if stage == "python" else entry.llvm_ir() if stage == "llvm" else entry.assembly()
         )
-    for text in dict.fromkeys(step.text for step in program.steps):
+    for text in request.runtime.kernel_texts:
         short = module_name(text, kind="kernel").rpartition(".")[2]
         if stage == "python":
             files[f"{short}.{ending}"] = text

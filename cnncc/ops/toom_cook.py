@@ -23,10 +23,12 @@ import numpy as np
 
 from cnncc.loops.ir import Value, prim
 
-TAPS = 3
-POINTS = {2: ("0", "1", "-1"), 4: ("0", "3/4", "-3/4", "3/2", "-3/2")}
-"""By m. For m = 4 the relative error of a sum of 256 * 9 products is half of that with 0, +-1, +-2,
-and the entries of A and B are short binary numbers."""
+POINTS = {4: ("0", "1", "-1"), 6: ("0", "3/4", "-3/4", "3/2", "-3/2")}
+"""By n. For n = 6 the relative error of F(4, 3) on a sum of 256 * 9 products is half of that with
+0, +-1, +-2, and the entries of A and B are short binary numbers."""
+
+OUTPUTS = {3: (2, 4), 5: (2,)}
+"""The m of F(m, r) by the number of taps r."""
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
@@ -46,19 +48,19 @@ class Filtering:
 
 
 @cache
-def filtering(m: int) -> Filtering:
-    """F(m, 3)."""
-    points = [Fraction(p) for p in POINTS[m]]
-    n = m + TAPS - 1
+def filtering(m: int, taps: int) -> Filtering:
+    """F(m, taps)."""
+    n = m + taps - 1
+    points = [Fraction(p) for p in POINTS[n]]
     g, bt = [], []
     for p in points:
         others = [q for q in points if q != p]
         scale = Fraction(1)
         for q in others:
             scale *= p - q
-        g.append([p**k / scale for k in range(TAPS)])
+        g.append([p**k / scale for k in range(taps)])
         bt.append(_padded(_product(others), n))
-    g.append([Fraction(int(k == TAPS - 1)) for k in range(TAPS)])
+    g.append([Fraction(int(k == taps - 1)) for k in range(taps)])
     bt.append(_padded(_product(points), n))
     for row, other in zip(bt, g, strict=True):
         ratio = float(sum(map(abs, row)) / sum(map(abs, other)))

@@ -1,17 +1,17 @@
-"""Winograd's minimal filtering F(m x m, 3 x 3) as operators: a convolution with stride 1 in fewer
+"""Winograd's minimal filtering F(m x m, r x r) as operators: a convolution with stride 1 in fewer
 multiplications.
 
     y = A^T [ sum over c of (G w G^T) * (B^T d B) ] A
 
-for each tile of m x m outputs, d being the (m + 2) x (m + 2) inputs that it reads. The products of
-the n x n places of a tile (n = m + 2) are independent: at every place p a matrix product over the
-channels. `passes/winograd.py` puts these operators in the place of a convolution; results differ
-from it by rounding.
+for each tile of m x m outputs, d being the n x n inputs that it reads, n = m + r - 1. The products
+of the n x n places of a tile are independent: at every place p a matrix product over the channels,
+group by group. `passes/winograd.py` puts these operators in the place of a convolution; results
+differ from it by rounding.
 
-    u = winograd_filter(w)       w [K, C, 3, 3]    -> u [K, C, n n]
-    v = winograd_input(x)        x [*, C, h, w]    -> v [*, C, n n, tiles]
-    z = winograd_product(v, u)                     -> z [*, K, n n, tiles]
-    y = winograd_output(z, bias)                   -> y [*, K, h', w']
+    u = winograd_filter(w)       w [K, C / groups, r, r] -> u [K, C / groups, n n]
+    v = winograd_input(x)        x [*, C, h, w]          -> v [*, C, n n, tiles]
+    z = winograd_product(v, u)                           -> z [*, K, n n, tiles]
+    y = winograd_output(z, bias)                         -> y [*, K, h', w']
 
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks" (CVPR 2016).
 """
@@ -29,6 +29,7 @@ from cnncc.loops.ir import (
     Assign,
     Guard,
     Index,
+    Int,
     Let,
     Lit,
     Nest,
@@ -40,8 +41,10 @@ from cnncc.loops.ir import (
     test,
 )
 from cnncc.ops.base import Array, Cost, Op, Sample, operator
+from cnncc.ops.conv import ranges
+from cnncc.ops.conv_channels import channels, check_groups, grouped
 from cnncc.ops.sums import block_of, summed
-from cnncc.ops.toom_cook import TAPS, filtering, floats, times, times_paired
+from cnncc.ops.toom_cook import OUTPUTS, filtering, floats, times, times_paired
 from cnncc.tensor import DType, Extent, TensorType, evaluate
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -69,28 +72,31 @@ class _Straight:
 @operator("winograd_filter")
 @dataclass(frozen=True)
 class WinogradFilter(Op):
-    """w [K, C, 3, 3] -> u [K, C, n n]: G w G^T."""
+    """w [K, C, r, r] -> u [K, C, n n]: G w G^T."""
 
     m: int
+    taps: int = 3
 
     linear = (0,)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         (w,) = types
-        if w.batched or w.shape[2:] != (TAPS, TAPS):
-            raise ShapeError("E0201", f"winograd_filter takes [K, C, 3, 3], but got {w}")
-        return w.with_shape((*w.shape[:2], filtering(self.m).length ** 2))
+        if w.batched or w.shape[2:] != (self.taps, self.taps):
+            r = self.taps
+            raise ShapeError("E0201", f"winograd_filter takes [K, C, {r}, {r}], but got {w}")
+        return w.with_shape((*w.shape[:2], filtering(self.m, self.taps).length ** 2))
 
     def reference(self, *arrays: Array) -> Array:
         (w,) = arrays
-        g = floats(filtering(self.m).g).astype(w.dtype)
+        g = floats(filtering(self.m, self.taps).g).astype(w.dtype)
         return np.asarray(np.einsum("ai,kcij,bj->kcab", g, w, g).reshape(*w.shape[:2], -1))
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n, f, name = NestBuilder(), filtering(self.m), _Straight()
-        w, u = n.input("w", types[0], "k c 3 3"), n.output("u", out, f"k c {f.length**2}")
+        n, f, name = NestBuilder(), filtering(self.m, self.taps), _Straight()
+        r = self.taps
+        w, u = n.input("w", types[0], f"k c {r} {r}"), n.output("u", out, f"k c {f.length**2}")
         place: tuple[Index, ...] = (Var("i_k"), Var("i_c"))
-        taps = [[name(w[(*place, a, b)]) for b in range(TAPS)] for a in range(TAPS)]
+        taps = [[name(w[(*place, a, b)]) for b in range(r)] for a in range(r)]
         made = _transposed([times(f.g, column, name) for column in _transposed(taps)])
         rows = [times(f.g, row, name) for row in made]
         stores = [
@@ -103,9 +109,10 @@ class WinogradFilter(Op):
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for m in (2, 4):
-            w = TensorType(DType.F32, (5, 3, TAPS, TAPS), batched=False)
-            yield Sample(cls(m), (w,), exact=m == 2)
+        for taps, outputs in OUTPUTS.items():
+            for m in outputs:
+                w = TensorType(DType.F32, (5, 3, taps, taps), batched=False)
+                yield Sample(cls(m, taps), (w,), exact=m + taps == 5)
 
 
 @operator("winograd_input")
@@ -115,23 +122,26 @@ class WinogradInput(Op):
 
     m: int
     pads: Pads
+    taps: int = 3
 
     linear = (0,)
 
     def extents(self, x: TensorType) -> tuple[Extent, ...]:
         """Of the convolution's result."""
-        return tuple(e + (sum(p) - (TAPS - 1)) for e, p in zip(x.spatial, self.pads, strict=True))
+        return tuple(
+            e + (sum(p) - (self.taps - 1)) for e, p in zip(x.spatial, self.pads, strict=True)
+        )
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         (x,) = types
         if not x.batched or x.rank != 2:
             raise ShapeError("E0201", f"winograd_input takes [*, C, h, w], but got {x}")
         h, w = (tiles(e, self.m) for e in self.extents(x))
-        return x.with_shape((x.channels, filtering(self.m).length ** 2, h * w))
+        return x.with_shape((x.channels, filtering(self.m, self.taps).length ** 2, h * w))
 
     def oracle(self, types: tuple[TensorType, ...], arrays: Sequence[Array]) -> Array:
         (x,) = arrays
-        f = filtering(self.m)
+        f = filtering(self.m, self.taps)
         h, w = (evaluate(tiles(e, self.m), {}) for e in self.extents(types[0]))
         amounts = [
             (lo, max(0, (t - 1) * self.m + f.length - lo - e))
@@ -145,7 +155,7 @@ class WinogradInput(Op):
         return np.asarray(v.reshape(*x.shape[:2], f.length**2, h * w))
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n, f, name = NestBuilder(), filtering(self.m), _Straight()
+        n, f, name = NestBuilder(), filtering(self.m, self.taps), _Straight()
         x, v = n.input("x", types[0], "n c s0 s1"), n.output("v", out, f"n c {f.length**2} t")
         counts = [n.size(f"t{a}", tiles(e, self.m)) for a, e in enumerate(self.extents(types[0]))]
         sample: tuple[Index, ...] = (Var("i_n"), Var("i_c"))
@@ -169,59 +179,74 @@ class WinogradInput(Op):
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for m, h, w, pads in CASES:
+        for m, taps, h, w, pads in CASES:
             x = TensorType(DType.F32, (3, h, w), batched=True)
-            yield Sample(cls(m, pads), (x,), exact=m == 2)
+            yield Sample(cls(m, pads, taps), (x,), exact=m + taps == 5)
 
 
 @operator("winograd_product")
 @dataclass(frozen=True)
 class WinogradProduct(Op):
-    """v [*, C, n n, tiles], u [K, C, n n] -> z [*, K, n n, tiles]: at each place the product over
-    the channels.
+    """v [*, C, n n, tiles], u [K, C / groups, n n] -> z [*, K, n n, tiles]: at each place the
+    product over the channels of a group.
     """
+
+    groups: int = 1
 
     linear = (0, 1)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         v, u = types
-        if u.batched or len(u.shape) != 3 or u.shape[1:] != v.shape[:2]:
+        check_groups(v.channels, u.shape[0], self.groups)
+        if u.batched or u.shape[1:] != (v.channels // self.groups, v.shape[1]):
             raise ShapeError("E0201", f"winograd_product takes matching places: {v}, {u}")
         return v.with_shape((u.shape[0], *v.shape[1:]))
 
     def reference(self, *arrays: Array) -> Array:
         v, u = arrays
-        return np.asarray(np.einsum("ncpt,kcp->nkpt", v, u))
+        g = self.groups
+        z = np.einsum("ngcpt,gkcp->ngkpt", grouped(v, g), u.reshape(g, -1, *u.shape[1:]))
+        return np.asarray(z.reshape(len(v), -1, *z.shape[3:]))
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n = NestBuilder()
-        v, u = n.input("v", types[0], "n c p t"), n.input("u", types[1], "k c p")
-        z = n.output("z", out, "n k p t")
-        sample, k, c, p, t = (Var(f"i_{a}") for a in ("n", "k", "c", "p", "t"))
-        axes = [(f"i_{a}", n.size(a, n.sizes[a])) for a in ("n", "k", "p", "t")]
-        count, block = n.sizes["c"], block_of(n.sizes["c"])
-        channel: Index = Var("i_b") * block + c if block else c
-        factors = v[sample, channel, p, t], u[k, channel, p]
+        over = channels(n, types[0].channels, out.channels, self.groups)
+        v = n.input("v", types[0], f"n {over.x_axis} p t")
+        u = n.input("u", types[1], f"{over.w_axes} p")
+        z = n.output("z", out, f"n {over.y_axis} p t")
+        sample, p, t = Var("i_n"), Var("i_p"), Var("i_t")
+        loops, block = ranges(n, over.ins), block_of(types[1].shape[1])
+        first: Index = Var("i_b") * block if block else Int(0)
+        (k, c) = over.w
+        factors = v[sample, over.x + first, p, t], u[k, c + first, p]
+        add = Assign("acc", prim("fma", *factors, Ref("acc")))
+        total: Statement = serial(loops, add) if loops else add
         if block:
-            parts = [("i_b", n.size("parts", count // block))]
-            total = summed(parts, [("i_c", block)], factors)
-        else:
-            add = Assign("acc", prim("fma", *factors, Ref("acc")))
-            total = serial([("i_c", n.size("c", count))], add)
+            ((channel, _),) = loops
+            parts = [("i_b", n.size("parts", types[1].shape[1] // block))]
+            total = summed(parts, [(channel, block)], factors)
         return n.nest(
-            parallel(axes, Let("acc", Lit(0.0)), total, z.store((sample, k, p, t), Ref("acc")))
+            parallel(
+                ranges(n, ["n", *over.shared, *over.outs, "p", "t"]),
+                Let("acc", Lit(0.0)),
+                total,
+                z.store((sample, over.y, p, t), Ref("acc")),
+            )
         )
 
     def cost(self, types: tuple[TensorType, ...], out: TensorType) -> Cost:
-        macs = out.elements * types[0].channels
+        macs = out.elements * types[1].shape[1]
         return Cost(macs, 2 * macs)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for c, k, places, count in ((3, 5, 4, 7), (17, 33, 3, 2), (2, 16, 2, 15), (64, 17, 2, 9)):
+        for groups, c, k, places, count in (
+            (1, 3, 5, 4, 7), (1, 17, 33, 3, 2), (1, 2, 16, 2, 15), (1, 64, 17, 2, 9),
+            (3, 6, 48, 3, 5), (2, 128, 34, 2, 3), (4, 4, 4, 2, 5),
+        ):  # fmt: skip
             v = TensorType(DType.F32, (c, places, count), batched=True)
-            u = TensorType(DType.F32, (k, c, places), batched=False)
-            yield Sample(cls(), (v, u))
+            u = TensorType(DType.F32, (k, c // groups, places), batched=False)
+            yield Sample(cls(groups), (v, u))
 
 
 @operator("winograd_output")
@@ -231,13 +256,14 @@ class WinogradOutput(Op):
 
     m: int
     extents: tuple[Extent, Extent]
+    taps: int = 3
 
     linear = (0,)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         z, *bias = types
         h, w = (tiles(e, self.m) for e in self.extents)
-        if not z.batched or z.shape[1:] != (filtering(self.m).length ** 2, h * w):
+        if not z.batched or z.shape[1:] != (filtering(self.m, self.taps).length ** 2, h * w):
             raise ShapeError("E0201", f"winograd_output has no tiles of {self.extents} in {z}")
         if bias and (bias[0].batched or bias[0].shape != z.shape[:1]):
             raise ShapeError("E0201", f"winograd_output: the bias is [K], but got {bias[0]}")
@@ -245,7 +271,7 @@ class WinogradOutput(Op):
 
     def oracle(self, types: tuple[TensorType, ...], arrays: Sequence[Array]) -> Array:
         z, *bias = arrays
-        f = filtering(self.m)
+        f = filtering(self.m, self.taps)
         h, w = (evaluate(e, {}) for e in self.infer(types).spatial)
         down, right = (evaluate(tiles(e, self.m), {}) for e in (h, w))
         places = z.reshape(*z.shape[:2], f.length, f.length, down, right)
@@ -255,7 +281,7 @@ class WinogradOutput(Op):
         return np.asarray(y + bias[0][:, None, None] if bias else y)
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n, f, name = NestBuilder(), filtering(self.m), _Straight()
+        n, f, name = NestBuilder(), filtering(self.m, self.taps), _Straight()
         z = n.input("z", types[0], f"n k {f.length**2} t")
         bias = n.input("bias", types[1], "k") if len(types) > 1 else None
         y = n.output("y", out, "n k s0 s1")
@@ -295,22 +321,23 @@ class WinogradOutput(Op):
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for m, h, w, pads in CASES:
-            v = WinogradInput(m, pads)
+        for m, taps, h, w, pads in CASES:
+            v = WinogradInput(m, pads, taps)
             x = TensorType(DType.F32, (3, h, w), batched=True)
             extents = v.extents(x)
             z = v.infer((x,)).with_shape((5, *v.infer((x,)).shape[1:]))
             bias = TensorType(DType.F32, (5,), batched=False)
-            op = cls(m, (extents[0], extents[1]))
+            op = cls(m, (extents[0], extents[1]), taps)
             yield Sample(op, (z,), exact=True)
             yield Sample(op, (z, bias), exact=True)
 
 
-CASES: tuple[tuple[int, int, int, Pads], ...] = (
-    (2, 6, 8, ((1, 1), (1, 1))),
-    (2, 7, 5, ((0, 0), (2, 1))),
-    (4, 8, 12, ((1, 1), (1, 1))),
-    (4, 7, 9, ((1, 1), (0, 2))),
+CASES: tuple[tuple[int, int, int, int, Pads], ...] = (  # m, taps, h, w, pads
+    (2, 3, 6, 8, ((1, 1), (1, 1))),
+    (2, 3, 7, 5, ((0, 0), (2, 1))),
+    (4, 3, 8, 12, ((1, 1), (1, 1))),
+    (4, 3, 7, 9, ((1, 1), (0, 2))),
+    (2, 5, 6, 9, ((2, 2), (1, 3))),
 )
 
 

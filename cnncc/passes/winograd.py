@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.ops.conv import Conv
-from cnncc.ops.toom_cook import POINTS, TAPS
+from cnncc.ops.toom_cook import OUTPUTS
 from cnncc.ops.winograd import (
     WinogradFilter,
     WinogradInput,
@@ -21,7 +21,7 @@ from cnncc.ops.winograd import (
     WinogradProduct,
 )
 
-FEWEST_CHANNELS = 16  # of either side: below, the transforms take longer than they save
+FEWEST_CHANNELS = 16  # of a group's either side: below, the transforms take longer than they save
 FEWEST = 1 << 20  # multiply-adds: three more kernels take as long as some hundred thousand
 READ, CACHED = 24, 1 << 18  # multiply-adds in the time in which a weight comes from memory, and
 # the number of weights from which on they are not still in a cache of the core
@@ -41,39 +41,43 @@ def with_winograd(graph: Graph, choice: Mapping[str, int] | None = None) -> Grap
 
 
 def choices(graph: Graph) -> dict[str, int]:
-    """The m of F(m x m, 3 x 3) for every node that is to be replaced."""
+    """The m of F(m x m, r x r) for every node that is to be replaced."""
     found = {node.name: chosen(node, graph) for node in graph.nodes}
     return {name: m for name, m in found.items() if m is not None}
 
 
 def chosen(node: Node, graph: Graph) -> int | None:
-    """The m of F(m x m, 3 x 3) for a node, None where it stays as it is."""
+    """The m of F(m x m, r x r) for a node, None where it stays as it is."""
     op = node.op
-    if not isinstance(op, Conv) or not node.type.batched or op.groups != 1 or op.tiles:
+    if not isinstance(op, Conv) or not node.type.batched or op.tiles:
         return None
     axes = tuple(op.window)
-    if len(axes) != 2 or any((a.size, a.stride, a.dilation) != (TAPS, 1, 1) for a in axes):
+    taps = axes[0].size
+    if len(axes) != 2 or any((a.size, a.stride, a.dilation) != (taps, 1, 1) for a in axes):
+        return None
+    if taps not in OUTPUTS:
         return None
     _, w, *bias = graph.types(node)
     if bias and bias[0].shape != node.type.shape[:1]:
         return None
     extents = [e for e in (*w.shape[:2], *node.type.spatial) if isinstance(e, int)]
-    if len(extents) < 4 or min(extents[:2]) < FEWEST_CHANNELS:
+    if len(extents) < 4:
         return None
     k, c, h, width = extents
-    if TAPS**2 * c * k * h * width < FEWEST:
+    if min(c, k // op.groups) < FEWEST_CHANNELS or taps**2 * c * k * h * width < FEWEST:
         return None
-    costs = {m: cost(c, k, h, width, m) for m in POINTS}
+    costs = {m: cost((k, c), op.groups, (h, width), m, taps) for m in OUTPUTS[taps]}
     best = min(costs, key=lambda m: costs[m])
-    return best if costs[best] < GAIN * _products(TAPS**2 * c * k, h * width) else None
+    return best if costs[best] < GAIN * _products(taps**2 * c * k, h * width) else None
 
 
-def cost(c: int, k: int, h: int, w: int, m: int) -> float:
+def cost(weights: tuple[int, int], groups: int, y: tuple[int, int], m: int, taps: int) -> float:
     """Of one sample, in multiply-adds: the products, the weights that are read for them, and the
-    transforms.
+    transforms. `weights`: outputs, and inputs of a group; `y`: the extents of the result.
     """
-    places, count = (m + TAPS - 1) ** 2, -(-h // m) * -(-w // m)
-    return _products(places * c * k, count) + TRANSFORM * places * count * (c + k)
+    (k, c), (h, w) = weights, y
+    places, count = (m + taps - 1) ** 2, -(-h // m) * -(-w // m)
+    return _products(places * c * k, count) + TRANSFORM * places * count * (c * groups + k)
 
 
 def _products(weights: int, positions: int) -> float:
@@ -86,6 +90,7 @@ def _replaced(node: Node, graph: Graph, m: int) -> list[Node]:
     assert isinstance(op, Conv)
     x, w, *bias = (graph[name] for name in node.inputs)
     first, second = op.window
+    taps = first.size
     pads = ((first.lo, first.hi), (second.lo, second.hi))
     taken = {n.name for n in graph.nodes}
 
@@ -95,11 +100,11 @@ def _replaced(node: Node, graph: Graph, m: int) -> list[Node]:
         t = op.infer(tuple(n.type for n in of))
         return Node(name, op, tuple(n.name for n in of), t, node.origin)
 
-    u = made("filter", WinogradFilter(m), w)
-    v = made("tiles", WinogradInput(m, pads), x)
-    z = made("product", WinogradProduct(), v, u)
+    u = made("filter", WinogradFilter(m, taps), w)
+    v = made("tiles", WinogradInput(m, pads, taps), x)
+    z = made("product", WinogradProduct(op.groups), v, u)
     h, width = node.type.spatial
     result = replace(
-        node, op=WinogradOutput(m, (h, width)), inputs=(z.name, *(b.name for b in bias))
+        node, op=WinogradOutput(m, (h, width), taps), inputs=(z.name, *(b.name for b in bias))
     )
     return [u, v, z, result]

@@ -109,7 +109,7 @@ class Runtime:
 
     @property
     def kernel_texts(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(s.text for s in self.program.steps))
+        return tuple(dict.fromkeys(t for s in self.program.steps for t in s.texts))
 
     def bind(self, shape: Shape, whole: int | None = None) -> Binding:
         """The binding for a batch size, perhaps a portion of `whole` samples, and extents, made on

@@ -14,7 +14,7 @@ from cnncc.graph.ir import Graph
 from cnncc.passes.fuse import fuse
 from cnncc.targets.arrays import NUMPY
 from cnncc.targets.cpu.arena import aligned_bytes
-from cnncc.targets.cpu.binding import Binding, bind, integers_of
+from cnncc.targets.cpu.binding import Binding, bind
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.program import compile_program
 from cnncc.targets.cpu.store import Store
@@ -60,7 +60,7 @@ def _run(binding: Binding, outside: Mapping[str, Array]) -> None:
     for name, array in outside.items():
         if name in program.slots:
             job[2 * program.slots[name] + 2] = array.ctypes.data
-    firsts = accumulate((integers_of(s) for s in program.steps), initial=0)
+    firsts = accumulate((s.integers for s in program.steps), initial=0)
     for step, first in sorted(zip(program.steps, firsts, strict=False), key=lambda s: s[0].phase):
         kernel = load_module(step.text, kind="kernel").kernel
         places = [int(job[2 * program.slots[name] + 2]) for name in step.tensors]

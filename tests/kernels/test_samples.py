@@ -147,7 +147,7 @@ def test_narrower_vectors_give_the_same_bits(lanes: int) -> None:
 KERNEL_WORDS = {
     *vector.__all__, *kwlist, "compiled", "kernel", "mixed_key", "inf", "nan", "range", "min",
     "table", "first", "share", "shares", "rows", "row", "rest", "task", "tasks", "blocks",
-    "first_row", "k0", "k1", "left", "lane", "nth",
+    "first_row", "k0", "k1", "left", "lane", "nth", "stretch0_0", "stretch0_1",
 }  # fmt: skip
 
 

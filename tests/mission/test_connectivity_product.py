@@ -14,8 +14,8 @@ from tests.kernels.joined import both_targets
 from tests.kernels.stepwise import on_kernels
 from tests.mission.products import CONNECTS, PADS, SHARES, SIZES, Joined, cases, joined
 
-ALL = cases(2400)
-PART = 300
+ALL = cases(2048)
+PART = 256
 
 
 def values(case: Joined) -> dict[str, np.ndarray]:

@@ -24,8 +24,12 @@ def operators(text: str) -> list[str]:
 CHAIN = ["winograd_filter", "winograd_input", "winograd_product", "winograd_output"]
 
 
-def test_a_large_convolution_is_replaced() -> None:
-    assert operators(net("conv(32, 3x3, pad = same)")) == CHAIN
+@pytest.mark.parametrize(
+    "layer",
+    ["3x3, pad = same", "5x5", "3x3, connect = groups(2)", "5x5, pad = 2, connect = groups(2)"],
+)
+def test_a_large_convolution_is_replaced(layer: str) -> None:
+    assert operators(net(f"conv(64, {layer})", "64, 12, 13")) == CHAIN
 
 
 @pytest.mark.parametrize(
@@ -33,9 +37,10 @@ def test_a_large_convolution_is_replaced() -> None:
     [
         "conv(32, 3x3, stride = 2, fit = floor)",
         "conv(32, 3x3, dilation = 2)",
-        "conv(32, 5x5)",
+        "conv(32, 7x7)",
+        "conv(32, 3x5, pad = same)",
         "conv(32, 1x1)",
-        "conv(32, 3x3, connect = groups(2))",
+        "conv(32, 3x3, connect = groups(4))",
         "conv(32, 3x3, share = tiled(2))",
         "conv(32, 3x3, bias = untied)",
         "conv(8, 3x3)",

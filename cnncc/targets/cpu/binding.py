@@ -12,25 +12,17 @@ import numpy as np
 
 from cnncc.errors import Diagnostic, SpecError
 from cnncc.graph.sources import Constant
-from cnncc.loops.ir import Nest
-from cnncc.loops.transform import parallel_loops
 from cnncc.passes.plan import Plan, plan
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.arena import ArenaPool, address_of, aligned_bytes
-from cnncc.targets.cpu.border import border_arguments
-from cnncc.targets.cpu.emit import ROWS_PER_TASK
-from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.memory import lasting, placements
 from cnncc.targets.cpu.portions import at_a_time
-from cnncc.targets.cpu.program import BORDER_INTEGERS, Program, Step
-from cnncc.targets.cpu.schedule import Schedule
+from cnncc.targets.cpu.program import Program
 from cnncc.targets.cpu.store import Store
-from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.table import table_of
 from cnncc.targets.cpu.team import Team
-from cnncc.tensor import TensorType, evaluate
-
-CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
+from cnncc.tensor import TensorType
 
 
 @dataclass(frozen=True)
@@ -182,7 +174,7 @@ def bind(
         for n, t in program.tensors.items()
         if t.space == "constant"
     }
-    table = _table(program, places, values, threads)
+    table = table_of(program, places, values, threads)
     slots = program.slots
     job = np.zeros(2 + 2 * len(slots), np.int64)
     job[:2] = table.ctypes.data, len(table)
@@ -217,51 +209,6 @@ def _constant(program: Program, name: str, p: Placement) -> Array:
     return flat
 
 
-def _table(
-    program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
-) -> Array:
-    integers: list[int] = []
-    for step in program.steps:
-        if step.emitted is None:
-            integers += border_arguments(placements[step.tensors[0]])
-            continue
-        assert step.nest is not None
-        sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()}
-        buffers = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
-        for name in step.emitted.arguments:
-            if name in sizes:
-                integers.append(sizes[name])
-            elif name.startswith(ROWS_PER_TASK):
-                segment = step.emitted.segments[int(name.removeprefix(ROWS_PER_TASK))]
-                integers.append(_rows_per_task(step, *segment, sizes, placements, threads))
-            else:
-                buffer = max((b for b in buffers if name.startswith(b + "_")), key=len)
-                integers.append(placements[buffers[buffer]].argument(name, buffer))
-    return np.array(integers or [0], np.int64)
-
-
-def _rows_per_task(
-    step: Step,
-    nest: Nest,
-    s: Schedule,
-    sizes: Mapping[str, int],
-    placements: Mapping[str, Placement],
-    threads: int,
-) -> int:
-    """Rows whose input stays in cache while a block of weights goes over them, and tasks that all
-    threads share evenly.
-    """
-    loops, _ = parallel_loops(nest)
-    rows = max(1, product_of([loops[v] for v in s.rows], sizes))
-    lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
-    blocks = -(-lanes // s.block)
-    names = [b.name for b in nest.buffers if b.role == "in"]
-    tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
-    read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
-    fitting = max(1, min(rows, CHUNK_BYTES * rows // max(read, 1)))
-    return rows_per_task(rows, blocks, fitting, threads)
-
-
 def _too_large(
     arena: int, parameters: int, limit: int, sizes: Mapping[str, int], batch: int, whole: int
 ) -> Diagnostic:
@@ -283,7 +230,3 @@ def _too_large(
         ),
         helps=("use a smaller batch or smaller extents", "raise the limit with max_memory"),
     )
-
-
-def integers_of(step: Step) -> int:
-    return len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from cnncc.targets.cpu.layout import Placement
 
+BORDER_INTEGERS = 10
+
 _TEXT = '''"""Fills the border of a channels-last tensor: whole rows outside, else both ends."""
 
 from cnncc.targets.cpu.compiled import compiled

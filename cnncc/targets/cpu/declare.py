@@ -4,6 +4,7 @@ follow the memory plan and, later, machine code; nothing here needs Numba.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from cnncc.ops.base import Op, axis_names
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life, lives, prepared
+from cnncc.targets.cpu.bands import Cut, chain_of, cut_of
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.layout import innermost_axis
 from cnncc.targets.cpu.schedule import strided_parameters
@@ -42,18 +44,19 @@ class Tensor:
     slice_of: str = ""  # these are channels of another tensor, from `first_channel` on
     first_channel: int = 0
     alias: str = ""  # shares the memory of this tensor (an update in place)
+    cut: Cut | None = None  # only a band of its tiles exists at a time
 
 
 @dataclass(frozen=True)
 class Declared:
     """The tensors of a fused graph, and its kernels with their phases, copies between layouts
-    among them, in the order in which they run.
+    among them, in the order in which they run: one by one, or some as one, band by band.
     """
 
     fused: Fused
     phases: Mapping[str, int]
     tensors: dict[str, Tensor]
-    kernels: Sequence[tuple[int, Kernel]]
+    runs: Sequence[tuple[int, tuple[Kernel, ...]]]
 
     def root(self, name: str) -> str:
         """The tensor whose memory it is."""
@@ -77,6 +80,13 @@ def declare(fused: Fused, *, lanes: int, phases: Mapping[str, int]) -> Declared:
     return _Declaration(fused, lanes, phases).declared()
 
 
+def tensors_of(kernels: Sequence[Kernel]) -> tuple[str, ...]:
+    """The tensors of kernels that run as one, each once where there are several."""
+    if len(kernels) == 1:
+        return kernels[0].tensors
+    return tuple(dict.fromkeys(t for kernel in kernels for t in kernel.tensors))
+
+
 def with_prepared(graph: Graph, phases: Mapping[str, int]) -> dict[str, int]:
     """The phases, and PREPARE for what depends on parameters only, unless the graph has phases of
     its own.
@@ -97,7 +107,39 @@ class _Declaration:
         self._declare(kernels)
         kernels = self._relaid(kernels)
         kernels.sort(key=lambda k: k[0])  # stable: kernels keep their order inside a phase
-        return Declared(self.fused, self.phases, self.tensors, kernels)
+        return Declared(self.fused, self.phases, self.tensors, self._runs(kernels))
+
+    def _runs(self, kernels: Sequence[tuple[int, Kernel]]) -> list[tuple[int, tuple[Kernel, ...]]]:
+        """The kernels, those that run band by band together, when the last of them can."""
+        writers = {name: k for _, k in kernels for name in k.writes}
+        readers = Counter(name for _, k in kernels for name in set(k.reads))
+        runs: list[tuple[int, tuple[Kernel, ...]]] = []
+        for phase, kernel in kernels:
+            run = self._run(kernel, writers, readers)
+            runs.append((phase, run))
+            for earlier in run[:-1]:
+                runs.remove((phase, (earlier,)))
+        return runs
+
+    def _run(
+        self, last: Kernel, writers: Mapping[str, Kernel], readers: Mapping[str, int]
+    ) -> tuple[Kernel, ...]:
+        """The kernel, after those with which it is to run band by band."""
+        chain = chain_of(last, writers, readers)
+        if chain is None:
+            return (last,)
+        cut = cut_of(chain, self._innermost, self.lanes)
+        if cut is None:
+            return (last,)
+        for kernel in chain[:-1]:
+            name = kernel.sink.name
+            self.tensors[name] = replace(self.tensors[name], cut=cut)
+        return chain
+
+    def _innermost(self, kernel: Kernel) -> dict[str, int]:
+        """For every buffer the axis that runs fastest."""
+        pairs = zip(kernel.nest.buffers, kernel.tensors, strict=True)
+        return {b.name: self.tensors[t].innermost or 0 for b, t in pairs}
 
     def _with_copies(self) -> list[tuple[int, Kernel]]:
         """The kernels with their phases, and copies between the caller's arrays and channels-last
@@ -165,10 +207,7 @@ class _Declaration:
         """
         result: list[tuple[int, Kernel]] = []
         for phase, kernel in kernels:
-            inner = {
-                b.name: self.tensors[t].innermost or 0
-                for b, t in zip(kernel.nest.buffers, kernel.tensors, strict=True)
-            }
+            inner = self._innermost(kernel)
             tensors = list(kernel.tensors)
             for number, axis in strided_parameters(kernel.nest, inner, self.lanes):
                 source = self.tensors[tensors[number]]

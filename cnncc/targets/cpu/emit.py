@@ -38,6 +38,7 @@ from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
+from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.tensor import DType
 
 ROWS_PER_TASK = "rows_per_task"
@@ -55,7 +56,16 @@ class Emitted:
 
     text: str
     arguments: tuple[str, ...]
-    segments: tuple[tuple[Nest, Schedule], ...]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One loop nest of a kernel, and the order in which the kernel runs it."""
+
+    nest: Nest
+    schedule: Schedule
+    stretches: Stretches | None
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,9 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
         "",
     ]
     return Emitted(
-        "\n".join(lines), tuple(arguments), tuple((s.nest, s.schedule) for s in segments)
+        "\n".join(lines),
+        tuple(arguments),
+        tuple(Segment(s.nest, s.schedule, s.stretches) for s in segments),
     )
 
 
@@ -170,6 +182,11 @@ class _Segment:
     ) -> None:
         nest = split.nest
         self.loops, self.inside = parallel_loops(nest)
+        self.stretches: Stretches | None = None
+        if (schedule.tile or schedule.rows) and not schedule.overlapping and schedule.lanes > 1:
+            self.stretches = in_stretches(nest, number)
+        if self.stretches:
+            self.inside = self.stretches.body
         for var, (limit, condition) in split.limits.items():
             if var == schedule.tile:  # the phases of the tile's loop have extents of their own
                 self.loops[var] = limit
@@ -177,7 +194,10 @@ class _Segment:
             else:
                 self.inside = (Guard(condition, self.inside),)
         self.nest, self.schedule, self.number = nest, schedule, number
-        self.printer = Printer(nest, dtype, memory.innermost, memory.padded, schedule.lanes)
+        self.printer = Printer(
+            nest, dtype, memory.innermost, self.schedule.group(self.loops),
+            padded=memory.padded, lanes=schedule.lanes,
+        )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---
@@ -213,7 +233,7 @@ class _Segment:
         """Tasks are (chunk of rows, block of lanes): a block's weights serve all rows of the chunk
         from cache.
         """
-        s = self.schedule
+        s, indent = self.schedule, 2
         per_task, block = self._size(f"{ROWS_PER_TASK}{self.number}"), s.block
         lanes_extent = self._extent(s.vector) if s.vector else "1"
         lines = [
@@ -223,19 +243,26 @@ class _Segment:
             "    for task in range(tasks * share // shares, tasks * (share + 1) // shares):",
             f"        k0 = task % blocks * {block}",
             f"        first_row = task // blocks * {per_task}",
-            f"        for row in range(first_row, min(rows, first_row + {per_task})):",
-            *self._decode(3),
+        ]
+        for var, extent, length in self.stretches.axes if self.stretches else ():
+            turns = f"0, {self.printer.index(extent)}, {self._size(length)}"
+            lines += [f"{'    ' * indent}for {first(var).name} in range({turns}):"]
+            indent += 1
+        pad = "    " * indent
+        lines += [
+            f"{pad}for row in range(first_row, min(rows, first_row + {per_task})):",
+            *self._decode(indent + 1),
         ]
         if s.lanes == 1 or s.whole_blocks:
-            return [*lines, *self._tiles(3, full=True)]
+            return [*lines, *self._tiles(indent + 1, full=True)]
         if s.only_tail:
-            return [*lines, *self._tail(3)]
+            return [*lines, *self._tail(indent + 1)]
         return [
             *lines,
-            f"            if k0 + {block} <= {lanes_extent}:",
-            *self._tiles(4, full=True),
-            "            else:",
-            *self._tail(4),
+            f"{pad}    if k0 + {block} <= {lanes_extent}:",
+            *self._tiles(indent + 2, full=True),
+            f"{pad}    else:",
+            *self._tail(indent + 2),
         ]
 
     def _tail(self, indent: int) -> list[str]:

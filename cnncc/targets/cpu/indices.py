@@ -81,6 +81,7 @@ class IndexPrinter:
     nest: Nest
     dtype: DType  # of all values
     innermost: Mapping[str, int]  # for every buffer the axis that runs fastest
+    group: Index | None = None  # the extent of the lane axis, where it is whole blocks
     names: set[str] = field(default_factory=set, kw_only=True)  # words of the vector module
     arguments: dict[str, None] = field(default_factory=dict, kw_only=True)
     """Run-time integers, in order of first use."""
@@ -116,7 +117,7 @@ class IndexPrinter:
             if times:
                 lane = mul(times, apart) if lane is None else lane + mul(times, apart)
             if fastest:
-                block, rest = split_block(rest)
+                block, rest = split_block(rest, self.group)
                 total = add(
                     total, add(mul(block, Size(f"{buffer}_panel")), rest) if block else rest
                 )

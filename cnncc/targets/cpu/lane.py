@@ -4,6 +4,8 @@ vector + lane`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cnncc.loops.ir import Add, Index, Int, Mul, Size, Var, add, mul
 from cnncc.loops.walk import subindices
 
@@ -59,16 +61,26 @@ def split_lane(i: Index) -> tuple[int, Index]:
     return step.value, rest
 
 
-def split_block(i: Index) -> tuple[Index | None, Index]:
-    """i = k0 + rest, when the block's start is a term of its own."""
-    match i:
-        case Var() if i == BLOCK:
-            return i, Int(0)
-        case Add(a, b):
-            found, rest = split_block(a)
-            if found is not None:
-                return found, add(rest, b)
-            found, rest = split_block(b)
-            return found, add(a, rest)
-        case _:
-            return None, i
+def split_block(i: Index, group: Index | None = None) -> tuple[Index | None, Index]:
+    """i = start + rest, when the block's start k0 is a term of its own. A group of channels that is
+    whole blocks begins with one: then the start is that of the group's block.
+    """
+    terms = list(_terms(i))
+    if BLOCK not in terms:
+        return None, i
+    start: Index = Int(0)
+    rest: Index = Int(0)
+    for term in terms:
+        if term == BLOCK or (group is not None and isinstance(term, Mul) and term.b == group):
+            start = add(start, term)
+        else:
+            rest = add(rest, term)
+    return start, rest
+
+
+def _terms(i: Index) -> Iterator[Index]:
+    if isinstance(i, Add):
+        yield from _terms(i.a)
+        yield from _terms(i.b)
+    else:
+        yield i

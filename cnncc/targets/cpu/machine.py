@@ -86,6 +86,18 @@ def last_cache() -> int:
     return _caches()[2]
 
 
+@cache
+def own_cache() -> int:
+    """`detect().l2`, found without Numba."""
+    return _caches()[1]
+
+
+@cache
+def cores() -> int:
+    """`detect().cores`, found without Numba."""
+    return _cores()
+
+
 def memory_limit() -> int:
     """`detect().memory_limit`, found without Numba."""
     return _memory_limit()

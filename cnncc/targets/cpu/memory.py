@@ -11,7 +11,7 @@ import numpy as np
 from cnncc.graph.ir import Graph
 from cnncc.passes.fuse import Fused
 from cnncc.passes.plan import Life, plan
-from cnncc.targets.cpu.declare import Tensor, declare, with_prepared
+from cnncc.targets.cpu.declare import Tensor, declare, tensors_of, with_prepared
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.machine import last_cache, memory_limit, vector_lanes
 from cnncc.targets.cpu.portions import Traffic, largest_that_fits, samples_at_once
@@ -91,11 +91,11 @@ class Outline:
         for phase, names in self.touched:
             if phase < 0:
                 continue
-            own = {name: self.tensors[name] for name in names}
+            own = {name: self.tensors[name] for name in names if not self.tensors[name].cut}
             bytes_of = {
                 name: evaluate(product(t.type.shape), symbols) * t.type.dtype.bytes
                 for name, t in own.items()
-            }
+            }  # a band of the others stays in the cache
             steps.append(sum(n for name, n in bytes_of.items() if own[name].type.batched))
             read |= {t.alias or n: bytes_of[n] for n, t in own.items() if not t.type.batched}
         return Traffic(tuple(steps), sum(read.values()))
@@ -124,7 +124,7 @@ def needed(
     wide = any(n.type.dtype is DType.F64 for n in fused.graph.nodes)
     lanes = lanes or max(1, vector_lanes() // (2 if wide else 1))
     declared = declare(fused, lanes=lanes, phases=with_prepared(fused.graph, phases or {}))
-    touched = tuple((phase, kernel.tensors) for phase, kernel in declared.kernels)
+    touched = tuple((phase, tensors_of(kernels)) for phase, kernels in declared.runs)
     lives = declared.lives([names for _, names in touched])
     outline = Outline(fused.graph, declared.tensors, lives, touched, lanes)
     values, most = symbols or {}, default_limit() if limit is None else limit
@@ -161,5 +161,10 @@ def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement
         strides = tuple(int(np.prod(dims[a + 1 :], dtype=object)) for a in range(len(dims)))
         elements = int(np.prod(dims, dtype=object))
         return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
+    if t.cut:  # a piece of memory for each lot of bands
+        channels, places, tiles = (evaluate(e, {}) for e in type.shape)
+        bands = t.cut.bands(batch * tiles)
+        band = type.with_shape((channels, places, bands.most))
+        return place(band, bands.lots, 1, (), lanes, panels=False)
     halo = t.border.halo if t.border else ()
     return place(type, batch, t.innermost or 0, halo, lanes, t.panels)

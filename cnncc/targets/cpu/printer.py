@@ -76,8 +76,10 @@ _SAME = Spread()  # everywhere
 class Printer(IndexPrinter):
     """Prints the bodies of one kernel."""
 
-    padded: frozenset[str]  # buffers that may be read up to the next whole block
-    lanes: int
+    padded: frozenset[str] = field(
+        kw_only=True
+    )  # buffers that may be read up to the next whole block
+    lanes: int = field(kw_only=True)
     generator: bool = False  # the text draws random numbers
     tail: str = ""  # lanes left, when the block is not full
     positions: int = 1  # of a register tile
@@ -366,7 +368,7 @@ class Printer(IndexPrinter):
         """Whether a whole vector may be read: the lanes are those of a block, which is padded."""
         if buffer not in self.padded:
             return False
-        block, rest = split_block(split_lane(index[self.innermost[buffer]])[1])
+        block, rest = split_block(split_lane(index[self.innermost[buffer]])[1], self.group)
         return block is not None and rest in (Int(0), Var("k1"))
 
     def copy(self) -> Printer:

@@ -18,7 +18,7 @@ import numpy as np
 
 from cnncc.ops.base import Op
 from cnncc.targets.arrays import NUMPY, Array
-from cnncc.targets.cpu.binding import Binding, integers_of
+from cnncc.targets.cpu.binding import Binding
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
@@ -108,7 +108,7 @@ def _located(steps: Sequence[Step]) -> list[tuple[int, Step]]:
     located, first = [], 0
     for step in steps:
         located.append((first, step))
-        first += integers_of(step)
+        first += step.integers
     return located
 
 
@@ -150,13 +150,15 @@ def _seconds(team: Team, address: int, job: Array) -> float:
 def _step_time(
     binding: Binding, step: Step, symbols: Mapping[str, int], seconds: float
 ) -> StepTime:
-    program, nodes, macs = binding.program, step.kernel.nodes if step.kernel else (), 0
-    for node in nodes:
+    program, macs = binding.program, 0
+    for node in step.nodes:
         assert isinstance(node.op, Op)
         of_sample = evaluate(node.op.cost(program.graph.types(node), node.type).macs, symbols)
         macs += of_sample * binding.batch
-    schedules = tuple(s for _, s in step.emitted.segments) if step.emitted else ()
-    names = tuple(n.name for n in nodes)
+    schedules = tuple(
+        s.schedule for part in step.kernels if part.emitted for s in part.emitted.segments
+    )
+    names = tuple(n.name for n in step.nodes)
     traffic, fixed = _traffic(binding, step)
     return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules, traffic, fixed)
 
@@ -168,8 +170,10 @@ def _traffic(binding: Binding, step: Step) -> tuple[int, int]:
     traffic = parameters = 0
     for name in dict.fromkeys(step.tensors):
         p = binding.placements[name]
+        if binding.program.tensors[name].cut:
+            continue  # it stays in the cache
         inside = math.prod(p.dims)
-        numbers = inside if step.emitted else _bordered(p) - inside
+        numbers = inside if step.kernels else _bordered(p) - inside
         traffic += numbers * p.type.dtype.bytes
         parameters += 0 if p.type.batched else numbers * p.type.dtype.bytes
     return traffic, parameters

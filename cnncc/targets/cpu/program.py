@@ -10,36 +10,62 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from cnncc.graph.ir import Graph
-from cnncc.loops.ir import Index, Nest, Var
-from cnncc.loops.transform import accesses
+from cnncc.graph.ir import Graph, Node
+from cnncc.loops.ir import Add, Index, Mul, Nest, Var
+from cnncc.loops.transform import accesses, parallel_loops
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life
 from cnncc.targets.ahead import load_kernels
-from cnncc.targets.cpu.border import border_text
+from cnncc.targets.cpu.bands import BAND_INTEGERS, Callee, band_text
+from cnncc.targets.cpu.border import BORDER_INTEGERS, border_text
 from cnncc.targets.cpu.compiled import CompiledFunction
-from cnncc.targets.cpu.declare import WHOLE, Tensor, declare
-from cnncc.targets.cpu.emit import Emitted, Memory, emit
+from cnncc.targets.cpu.declare import WHOLE, Tensor, declare, tensors_of
+from cnncc.targets.cpu.emit import Emitted, Memory, Segment, emit
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.memory import Outline
-from cnncc.targets.cpu.schedule import Schedule, block_lanes
+from cnncc.targets.cpu.schedule import block_lanes
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType
 
 
 @dataclass(frozen=True)
 class Step:
-    """One call of an entry: a kernel with its tensors, or the border of one tensor."""
+    """One call of an entry: a kernel with its tensors, the border of one tensor, or several kernels
+    band by band.
+    """
 
     phase: int
     tensors: tuple[str, ...]
-    emitted: Emitted | None  # None: a border fill
+    emitted: Emitted | None  # None: a border fill, or bands
     nest: Nest | None
     text: str
     comment: tuple[str, ...]
     kernel: Kernel | None = None
+    parts: tuple[Step, ...] = ()  # the kernels of a band
+
+    @property
+    def kernels(self) -> tuple[Step, ...]:
+        """The steps of one kernel that it consists of: none for the border of a tensor."""
+        return self.parts or ((self,) if self.emitted else ())
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """What it computes, none for borders and changes of layout."""
+        return tuple(n for s in self.kernels if s.kernel for n in s.kernel.nodes)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of all its kernels, each after those that it calls."""
+        return (*(s.text for s in self.parts), self.text)
+
+    @property
+    def integers(self) -> int:
+        """How many places of the table are its own."""
+        if self.emitted:
+            return len(self.emitted.arguments)
+        return BAND_INTEGERS if self.parts else BORDER_INTEGERS
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ class Program:
     @cached_property
     def outline(self) -> Outline:
         """What decides memory."""
-        touched = tuple((s.phase, s.tensors) for s in self.steps if s.emitted is not None)
+        touched = tuple((s.phase, s.tensors) for s in self.steps if s.kernels)
         return Outline(self.graph, self.tensors, self.lives, touched, self.lanes)
 
 
@@ -125,7 +151,7 @@ def program_texts(
     """What `compile_program` would compile: the text of each call's kernel, and the entries'."""
     found = _Compiler(fused, dtype, lanes, phases, panels, guard)
     steps = found.steps()
-    return [s.text for s in steps], list(found.entry_texts(steps).values())
+    return [t for s in steps for t in s.texts], list(found.entry_texts(steps).values())
 
 
 class _Compiler:
@@ -153,8 +179,8 @@ class _Compiler:
     def steps(self) -> list[Step]:
         """Every call in order, with the text of its kernel."""
         steps: list[Step] = []
-        for phase, kernel in self.declared.kernels:
-            steps += self._steps(phase, kernel)
+        for phase, kernels in self.declared.runs:
+            steps += self._run(phase, kernels)
         if self.panels and self.lanes > 1:
             self._declare_panels(steps)
         return steps
@@ -167,7 +193,7 @@ class _Compiler:
 
     def program(self) -> Program:
         steps = self.steps()
-        load_kernels([s.text for s in steps])
+        load_kernels([t for s in steps for t in s.texts])
         texts = self.entry_texts(steps)
         return Program(
             self.graph, self.dtype, self.lanes, self.tensors, tuple(steps), texts,
@@ -182,27 +208,45 @@ class _Compiler:
         """Parameters that every kernel touches by whole blocks of its lanes alone."""
         other: set[str] = set()
         found: dict[int, list[tuple[str, tuple[Index, ...]]]] = {}  # many steps share a nest
-        for step in steps:
-            for nest, schedule in step.emitted.segments if step.emitted else ():
+        for step in (part for s in steps for part in s.kernels):
+            for segment in step.emitted.segments if step.emitted else ():
+                nest = segment.nest
                 tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
                 if id(nest) not in found:
                     found[id(nest)] = list(dict.fromkeys(accesses(nest.body)))
                 for buffer, index in found[id(nest)]:
                     tensor = self.tensors[tensors[buffer]]
-                    if not self._by_block(tensor, index, schedule):
+                    if not self._by_block(tensor, index, segment):
                         other.add(tensor.alias or tensor.name)
         for name, tensor in self.tensors.items():
             if not tensor.type.batched and (tensor.alias or name) not in other:
                 self.tensors[name] = replace(tensor, panels=True)
 
-    def _by_block(self, tensor: Tensor, index: tuple[Index, ...], s: Schedule) -> bool:
+    def _by_block(self, tensor: Tensor, index: tuple[Index, ...], segment: Segment) -> bool:
         if tensor.type.batched or not index:
             return True
+        s, (loops, _) = segment.schedule, parallel_loops(segment.nest)
         axis = tensor.innermost or 0
         own = block_lanes(tensor.type.shape[axis], self.lanes)
-        return s.lanes > 1 and s.block == own and index[axis] == Var(s.vector)
+        channel, group = index[axis], s.group(loops)
+        match channel:
+            case Add(Mul(_, extent), lane) if extent == group:  # a group begins with a block
+                channel = lane
+        return s.lanes > 1 and s.block == own and channel == Var(s.vector)
 
     # --- steps ---
+
+    def _run(self, phase: int, kernels: Sequence[Kernel]) -> list[Step]:
+        """The steps of kernels that run as one: borders, then the kernels."""
+        steps = [s for kernel in kernels for s in self._steps(phase, kernel)]
+        if len(kernels) == 1:
+            return steps
+        parts, tensors = tuple(s for s in steps if s.emitted), tensors_of(kernels)
+        callees = [Callee(module_name(s.text, kind="kernel"), s.tensors, s.integers) for s in parts]
+        text = band_text(callees, {t: self.tensors[t].type.dtype.value for t in tensors})
+        comment = tuple(line for s in parts for line in s.comment)
+        whole = Step(phase, tensors, None, None, text, comment, parts=parts)
+        return [*(s for s in steps if not s.emitted), whole]
 
     def _steps(self, phase: int, kernel: Kernel) -> list[Step]:
         nest = kernel.nest
@@ -279,8 +323,5 @@ class _Compiler:
             name = module_name(step.text, kind="kernel")
             tensors = tuple(numbers[t] for t in step.tensors)
             calls.append((step.phase, Call(name, tensors, first, step.comment)))
-            first += len(step.emitted.arguments) if step.emitted else BORDER_INTEGERS
+            first += step.integers
         return calls
-
-
-BORDER_INTEGERS = 10

@@ -69,6 +69,12 @@ class Schedule:
     def block(self) -> int:
         return self.lanes * self.vectors
 
+    def group(self, loops: Mapping[str, Index]) -> Index | None:
+        """The extent of the lane axis where that is whole blocks, so that channel `g * extent` is
+        the first of a block.
+        """
+        return loops[self.vector] if self.vector and self.whole_blocks else None
+
 
 def block_lanes(extent: Extent | None, lanes: int) -> int:
     """Lanes per block for an axis in the lanes; all tensors that share the axis must agree, so it

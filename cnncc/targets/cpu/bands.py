@@ -1,0 +1,184 @@
+"""Winograd's three kernels band by band: a band of tiles is transformed, multiplied and transformed
+back before the next one begins.
+
+Run one after the other over the whole image, the kernels hand each other several times the bytes of
+the activations, through memory. The transformed inputs of some tiles and their products stay in the
+second-level cache of the core that computes them. But every band reads all weights: where they are
+too many, or where the tiles are too few for all threads, the kernels stay apart.
+
+A band is a range of the tiles of all samples, so it is the same kernels with other run-time
+integers: where the tensors between them begin, and how many tiles there are. Bits do not depend on
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from cnncc.ops.winograd import WinogradInput, WinogradOutput, WinogradProduct
+from cnncc.passes.lower import Kernel
+from cnncc.targets.cpu.machine import cores, last_cache, own_cache
+from cnncc.targets.cpu.schedule import Schedule, choose, registers
+from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.tensor import TensorType
+
+FEWEST = 4  # register tiles per core and sample: with fewer, cores wait for each other
+ROOM = 0.5  # of the second-level cache: weights and activations stream through the rest
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How the tiles of a call are cut. Units of at least one register tile are as equal as can be,
+    bands of units as well, and a lot is the bands that follow each other in one piece of memory.
+    """
+
+    tiles: int
+    units: int
+    bands: int
+    lots: int
+
+    def start(self, band: int) -> int:
+        """The first tile of a band."""
+        return self.tiles * (self.units * band // self.bands) // self.units
+
+    def lot(self, band: int) -> int:
+        """The lot of a band: those of one lot follow each other."""
+        return (self.lots * (band + 1) - 1) // self.bands
+
+    @property
+    def most(self) -> int:
+        """Tiles of the largest band."""
+        return max(self.start(b + 1) - self.start(b) for b in range(self.bands))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What decides how tiles are cut: the positions of the product's register tile, and the bytes
+    of one tile in both tensors between the kernels.
+    """
+
+    width: int
+    bytes: int
+
+    def bands(self, tiles: int) -> Bands:
+        """Bands of so many tiles: as large as the cache allows, and shared evenly by the cores."""
+        units = max(tiles // self.width, 1)
+        most = max(int(ROOM * own_cache()) // (self.width * self.bytes), 1)
+        lots = min(cores(), units)
+        size = rows_per_task(units, 1, min(most, units), lots)
+        return Bands(tiles, units, -(-units // size), min(lots, -(-units // size)))
+
+
+def chain_of(
+    last: Kernel, writers: Mapping[str, Kernel], readers: Mapping[str, int]
+) -> tuple[Kernel, Kernel, Kernel] | None:
+    """The three kernels that end with this one, if nobody else reads what they hand on. `readers`:
+    how many kernels read a tensor.
+    """
+    z = next((n.inputs[0] for n in last.nodes if isinstance(n.op, WinogradOutput)), "")
+    product = writers.get(z)
+    if product is None or not _alone(product, WinogradProduct):
+        return None
+    v = product.sink.inputs[0]
+    spread = writers.get(v)
+    if spread is None or not _alone(spread, WinogradInput) or (readers[v], readers[z]) != (1, 1):
+        return None
+    return spread, product, last
+
+
+def _alone(kernel: Kernel, kind: type[WinogradInput | WinogradProduct]) -> bool:
+    return len(kernel.nodes) == 1 and isinstance(kernel.sink.op, kind)
+
+
+def cut_of(
+    chain: tuple[Kernel, Kernel, Kernel],
+    innermost: Callable[[Kernel], Mapping[str, int]],
+    lanes: int,
+) -> Cut | None:
+    """How to cut the tiles, None where the kernels are to run apart. `innermost`: of a kernel, the
+    axis of every buffer that runs fastest.
+    """
+    spread, product, _ = chain
+    v, z = spread.sink.type, product.sink.type
+    first, second, third = (
+        choose(k.nest, innermost(k), lanes, held=registers(lanes, v.dtype)) for k in chain
+    )
+    assert isinstance(product.sink.op, WinogradProduct)
+    tiles, weights = v.shape[2], z.shape[0] * v.shape[0] * v.shape[1] // product.sink.op.groups
+    if (
+        not isinstance(tiles, int)
+        or not isinstance(weights, int)
+        or not _goes_through(first, "i_s0", "i_s1")
+        or not _goes_through(third, "i_t0", "i_t1")
+        or second.tile != "i_t"
+        or second.rows not in (("i_n", "i_p"), ("i_n", "i_g", "i_p"))
+        or any(len(k.nest.body) > 1 for k in chain)
+    ):
+        return None
+    cut = Cut(second.width, _bytes(v) + _bytes(z))
+    fits = cut.width * cut.bytes <= own_cache() and weights * v.dtype.bytes <= last_cache() // 2
+    return cut if fits and tiles // cut.width >= FEWEST * cores() else None
+
+
+def _goes_through(s: Schedule, down: str, along: str) -> bool:
+    """Whether the rows of a kernel are the tiles of all samples."""
+    return s.rows == ("i_n", down, along) and not s.blocked
+
+
+def _bytes(t: TensorType) -> int:
+    """Of one tile."""
+    return prod(e for e in t.shape[:2] if isinstance(e, int)) * t.dtype.bytes
+
+
+# --- the kernel that calls them ------------------------------------------------------------------
+
+BAND_INTEGERS = 4  # units, bands, lots, and where the integers of the first band begin
+
+
+@dataclass(frozen=True)
+class Callee:
+    """A kernel of a band: its module, its tensors, and how many integers it has."""
+
+    module: str
+    tensors: tuple[str, ...]
+    integers: int
+
+
+def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
+    """The module text of the kernel that runs three kernels band by band. `dtypes`: the element
+    type of each of its tensors, in the order of its arguments.
+    """
+    names = {tensor: f"t{number}" for number, tensor in enumerate(dtypes)}
+    arguments = [", ".join(names[t] for t in k.tensors) for k in kernels]
+    starts = [sum(k.integers for k in kernels[:number]) for number in range(len(kernels) + 1)]
+    modules = {m: f"kernel_{i}" for i, m in enumerate(dict.fromkeys(k.module for k in kernels))}
+    spread, multiply, join = (modules[k.module] for k in kernels)
+    types = ", ".join(f"{t}*" for t in dtypes.values())
+    here = "range(units * band // bands, units * (band + 1) // bands)"
+    lines = [
+        f'"""{", ".join(names.values())}: three kernels, band by band."""',
+        "",
+        "from cnncc.targets.cpu.compiled import compiled",
+        "",
+        *(f"from {module} import kernel as {name}" for module, name in modules.items()),
+        "",
+        "",
+        f'@compiled("void({types}, i64*, i64, i64, i64)")',
+        f"def kernel({', '.join(names.values())}, table, first, share, shares):",
+        "    units = table[first + 0]",
+        "    bands = table[first + 1]",
+        "    lots = table[first + 2]  # pieces of memory: a lot of bands follow each other in one",
+        "    begin = table[first + 3]",
+        "    for lot in range(lots * share // shares, lots * (share + 1) // shares):",
+        "        for band in range(bands * lot // lots, bands * (lot + 1) // lots):",
+        f"            own = begin + band * {starts[3]}",
+        f"            for unit in {here}:",
+        f"                {spread}({arguments[0]}, table, own, unit, units)",
+        f"            {multiply}({arguments[1]}, table, own + {starts[1]}, 0, 1)",
+        f"            for unit in {here}:",
+        f"                {join}({arguments[2]}, table, own + {starts[2]}, unit, units)",
+        "",
+    ]
+    return "\n".join(lines)

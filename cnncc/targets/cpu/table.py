@@ -1,0 +1,134 @@
+"""The table of run-time integers of a bound program: extents, steps between elements, where tensors
+begin, how work is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cnncc.loops.transform import parallel_loops
+from cnncc.targets.arrays import Array
+from cnncc.targets.cpu.bands import Bands
+from cnncc.targets.cpu.border import border_arguments
+from cnncc.targets.cpu.emit import ROWS_PER_TASK, Segment
+from cnncc.targets.cpu.halo import product_of
+from cnncc.targets.cpu.layout import Placement
+from cnncc.targets.cpu.program import Program, Step
+from cnncc.targets.cpu.stretches import lengths_of
+from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.tensor import evaluate
+
+CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
+
+
+def table_of(
+    program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
+) -> Array:
+    """The integers of every step at its place, and behind them those of all bands."""
+    integers: list[int] = []
+    bands: list[Array] = []  # behind the integers of all steps
+    begin = sum(step.integers for step in program.steps)
+    for step in program.steps:
+        if step.parts:
+            cut, own = _banded(program, step, placements, values, threads)
+            integers += [cut.units, cut.bands, cut.lots, begin]
+            bands.append(own)
+            begin += len(own)
+        elif step.emitted is None:
+            integers += border_arguments(placements[step.tensors[0]])
+        else:
+            integers += _integers(step, placements, values, threads)
+    return np.concatenate([np.array(integers or [0], np.int64), *bands])
+
+
+def _integers(
+    step: Step, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
+) -> list[int]:
+    """The run-time integers of a kernel."""
+    assert step.nest is not None
+    assert step.emitted is not None
+    sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()}
+    buffers = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
+    cuts: dict[str, int] = {}
+    for number, segment in enumerate(step.emitted.segments):
+        cuts |= _cuts(step, segment, number, sizes, placements, threads)
+    integers = []
+    for name in step.emitted.arguments:
+        if name in sizes:
+            integers.append(sizes[name])
+        elif name in cuts:
+            integers.append(cuts[name])
+        else:
+            buffer = max((b for b in buffers if name.startswith(b + "_")), key=len)
+            integers.append(placements[buffers[buffer]].argument(name, buffer))
+    return integers
+
+
+def _banded(
+    program: Program, step: Step, placements: Mapping[str, Placement], values: Mapping[str, int],
+    threads: int,
+) -> tuple[Bands, Array]:  # fmt: skip
+    """How a step's tiles are cut, and the integers of its kernels for one band after the other.
+
+    The two tensors between the kernels begin where the first tile of the band would lie at the
+    beginning of its lot's memory; the kernels that go through tiles by number see them there.
+    """
+    _, product, _ = step.parts
+    v, z = product.tensors[0], product.tensors[-1]
+    cut = program.tensors[v].cut
+    assert cut is not None
+    tiles = evaluate(program.tensors[v].type.shape[-1], values)
+    bands = cut.bands(values["*"] * tiles)
+    starts = np.array([bands.start(b) for b in range(bands.bands + 1)], np.int64)
+    lots = np.array([bands.lot(b) for b in range(bands.bands)], np.int64)
+    columns: list[Array] = []
+    for part in step.parts:
+        assert part.nest is not None
+        assert part.emitted is not None
+        base = _integers(part, placements, values, threads)
+        names = {b.name: t for b, t in zip(part.nest.buffers, part.tensors, strict=True)}
+        own: dict[str, Array | int] = {}
+        for buffer, tensor in names.items():
+            if tensor in (v, z):
+                p = placements[tensor]
+                lot = p.start + lots * p.strides[0]
+                own[f"{buffer}_at"] = lot if part is product else lot - starts[:-1] * p.strides[3]
+                own[f"{buffer}_step0"] = tiles * p.strides[3]
+        if part is product:  # the tiles of all samples are one axis; weights serve a place at once
+            own |= {"n": 1, "t": np.diff(starts), f"{ROWS_PER_TASK}0": 1}
+        for name, value in zip(part.emitted.arguments, base, strict=True):
+            columns.append(np.broadcast_to(own.get(name, value), bands.bands))
+    return bands, np.stack(columns, axis=1).ravel()
+
+
+def _cuts(
+    step: Step,
+    segment: Segment,
+    number: int,
+    sizes: Mapping[str, int],
+    placements: Mapping[str, Placement],
+    threads: int,
+) -> dict[str, int]:
+    """Into what the work of a segment is cut: rows whose input stays in cache while a block of
+    weights goes over them, in tasks that all threads share evenly, or stretches of a long sum whose
+    input stays there while all rows go over it.
+    """
+    nest, s = segment.nest, segment.schedule
+    loops, _ = parallel_loops(nest)
+    rows = max(1, product_of([loops[v] for v in s.rows], sizes))
+    lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
+    blocks = -(-lanes // s.block)
+    names = [b.name for b in nest.buffers if b.role == "in"]
+    tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
+    read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
+    cuts: dict[str, int] = {}
+    fitting = max(1, min(rows, CHUNK_BYTES * rows // max(read, 1)))
+    if segment.stretches:
+        fitting = rows
+        extents = [product_of([extent], sizes) for _, extent, _ in segment.stretches.axes]
+        lengths = lengths_of(extents, read, CHUNK_BYTES)
+        names = [name for _, _, name in segment.stretches.axes]
+        cuts |= dict(zip(names, lengths, strict=True))
+    return cuts | {f"{ROWS_PER_TASK}{number}": rows_per_task(rows, blocks, fitting, threads)}
