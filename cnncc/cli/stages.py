@@ -43,6 +43,19 @@ class Request:
     extents: Mapping[str, int] = field(default_factory=dict)
     threads: int | None = None
     max_memory: int | None = None
+    precision: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.train and self.precision == "bf16":
+            raise UsageError("--precision bf16 is for inference: leave out --train")
+
+    @property
+    def exact(self) -> bool:
+        return self.precision == "exact"
+
+    @property
+    def bf16(self) -> bool:
+        return self.precision == "bf16"
 
     @cached_property
     def checked(self) -> compiler.Checked:
@@ -72,7 +85,10 @@ class Request:
         phases = self.step.phases if self.step else None
         if self.fuse:
             self._check_claims()
-        return compiler.kernels(self.graph, self.checked.module, fuse=self.fuse, phases=phases)
+        return compiler.kernels(
+            self.graph, self.checked.module, fuse=self.fuse, phases=phases, exact=self.exact,
+            bf16=self.bf16,
+        )  # fmt: skip
 
     def _check_claims(self) -> None:
         """What the net claims of its compiled form, which is that of inference."""
@@ -81,7 +97,7 @@ class Request:
             found = compiler.front(self.net, arguments=dict(self.arguments))
         compiler.check_claims(
             found.graph, found.module, batch=self.batch, symbols=dict(self.extents),
-            limit=self.max_memory,
+            exact=self.exact, bf16=self.bf16, limit=self.max_memory,
         )  # fmt: skip
 
     @cached_property

@@ -12,15 +12,15 @@
     nest        ::= Nest(buffers, sizes, (s, ...))
 
 Meaning. Indices are exact integers; `//` and `%` round towards minus infinity and their right side
-is positive. All values are floats of the nest's one compute type (f32 or f64): loading u8 or
-integers converts, storing converts back, and comparisons yield 1.0 or 0.0. Every primitive rounds
-once (`fma` once in all); nothing is reassociated, so a nest has exactly one result, and each
-schedule and target must give its bits. A Load with `outside` yields that constant when any index
-lies outside the buffer; without it an index outside is a bug of the compiler. `Let` introduces a
-local, `Assign` changes one (`acc = fma(x, w, acc)`), visible to the end of the enclosing body. A
-`For` of kind PARALLEL asserts that its iterations are independent: each Store address is written by
-one iteration only. SERIAL iterations run in order. `Size` is a run-time argument of the kernel, so
-one kernel serves all extents; its value is in `Nest.sizes`.
+is positive. All values are floats of the nest's one compute type (f32 or f64): loading u8, integers
+or bf16 converts, storing converts back (to bf16: an f32, rounded to nearest even), and comparisons
+yield 1.0 or 0.0. Every primitive rounds once (`fma` once in all); nothing is reassociated, so a
+nest has exactly one result, and each schedule and target must give its bits. A Load with `outside`
+yields that constant when any index lies outside the buffer; without it an index outside is a bug of
+the compiler. `Let` introduces a local, `Assign` changes one (`acc = fma(x, w, acc)`), visible to
+the end of the enclosing body. A `For` of kind PARALLEL asserts that its iterations are independent:
+each Store address is written by one iteration only. SERIAL iterations run in order. `Size` is a
+run-time argument of the kernel, so one kernel serves all extents; its value is in `Nest.sizes`.
 Indices follow the axes of the tensor type, batch first when the tensor has one: layouts are the
 target's business.
 """

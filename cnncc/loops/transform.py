@@ -43,15 +43,17 @@ def parallel_loops(nest: Nest) -> tuple[dict[str, Index], Body]:
     return loops, body
 
 
-def accesses(body: Body) -> Iterator[tuple[str, tuple[Index, ...]]]:
-    """Every buffer access of a body: loads, stores, accumulations and fetches."""
+def accesses(body: Body, *, fetches: bool = True) -> Iterator[tuple[str, tuple[Index, ...]]]:
+    """Every buffer access of a body: loads, stores, accumulations and, unless they are known not
+    to be there, fetches.
+    """
     for s in statements(body):
         if isinstance(s, (Store, Accumulate)):
             yield s.buffer, s.index
     for v in values(body):
         if isinstance(v, Load):
             yield v.buffer, v.index
-    for i in indices(body):
+    for i in indices(body) if fetches else ():
         if isinstance(i, Fetch):
             yield i.buffer, i.index
 

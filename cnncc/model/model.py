@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from cnncc.graph.sources import Parameter
 from cnncc.io.files import CHECKPOINT, refuse
 from cnncc.io.layout import TensorInfo
 from cnncc.io.safetensors import check_state, inspect_state, load_state, save_state
-from cnncc.model import show
 from cnncc.model.arguments import (
     as_seed,
     by_output,
@@ -32,15 +31,16 @@ from cnncc.model.arguments import (
 )
 from cnncc.model.arrays import as_array, slots
 from cnncc.model.network import KEY, Network
-from cnncc.model.profile import Profile, profile_inference
 from cnncc.model.programs import Options, Programs
 from cnncc.model.trainer import Trainer, measure, target_slots
 from cnncc.targets.runtime import Ready
 from cnncc.train.callbacks import as_callbacks
-from cnncc.train.init import initial
 from cnncc.train.log import History
 from cnncc.train.loop import Plan, Samples, train
 from cnncc.train.optim import Optimizer
+
+if TYPE_CHECKING:
+    from cnncc.model.profile import Profile
 
 Array = NDArray[Any]
 Results: TypeAlias = Any
@@ -77,8 +77,7 @@ class Model:
         self._outputs = tuple(public for public, _ in graph.outputs)
         self._repeatable = all(slot.limit is None for slot in self._inputs)
         self._ready: Ready | None = None  # for arrays as in the last call
-        for node in self._programs.parameters:
-            self._programs.store.write(node.name, initial(node, seed))
+        self._programs.start_from(seed)
         self._trainer = Trainer(self._programs, seed) if train else None
 
     @staticmethod
@@ -95,7 +94,7 @@ class Model:
         seed: int = 0,
     ) -> Model:
         """What `cnncc.compile` does, for a network that was read already."""
-        options = Options.checked(target, fuse, precision, num_threads, max_memory)
+        options = Options.checked(target, fuse, precision, num_threads, max_memory, train)
         model = Model(network, options, train=train, seed=as_seed(seed))
         model._programs.bind(None if batch is None else positive("batch", batch))
         return model
@@ -148,6 +147,8 @@ class Model:
         two seconds more. `print(model.profile(x))` shows a table, `.chart("profile.svg")` draws it,
         `.as_dict()` is for JSON. Arguments and errors are those of a call; ValueError for interp.
         """
+        from cnncc.model.profile import profile_inference  # with Rich, which nothing else needs
+
         times = None if repeats is None else positive("repeats", repeats)
         return profile_inference(self._programs, self._named(arrays, named), times)
 
@@ -351,6 +352,8 @@ class Model:
         """The text of everything compiled so far: entries such as `inference` and `step.backward`,
         and kernels by the names under which entries import them.
         """
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.emitted(self._programs.made)
 
     @property
@@ -362,12 +365,18 @@ class Model:
 
     def summary(self) -> str:
         """A table of the layers: shapes, parameters, multiply-adds, and the kernel of each."""
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.summary(self._programs)
 
     def __repr__(self) -> str:
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.short(self._programs)
 
     def _repr_html_(self) -> str:
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.html(self._programs)
 
     # --- arrays ---

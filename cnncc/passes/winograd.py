@@ -23,8 +23,9 @@ from cnncc.ops.winograd import (
 
 FEWEST_CHANNELS = 16  # of a group's either side: below, the transforms take longer than they save
 FEWEST = 1 << 20  # multiply-adds: three more kernels take as long as some hundred thousand
-READ, CACHED = 24, 1 << 18  # multiply-adds in the time in which a weight comes from memory, and
-# the number of weights from which on they are not still in a cache of the core
+CACHED = 1 << 18  # from so many weights on they are not still in a cache of the core
+READ = 8  # multiply-adds that a weight from further away costs, as it comes while others are used
+STREAM = 22  # multiply-adds in the time in which a weight comes from memory: no product is faster
 TRANSFORM = 12  # multiply-adds in the time in which one number of a tile is transformed
 GAIN = 0.8  # the share of the direct time that is worth other bits
 
@@ -82,7 +83,7 @@ def cost(weights: tuple[int, int], groups: int, y: tuple[int, int], m: int, taps
 
 def _products(weights: int, positions: int) -> float:
     """Of every weight with as many numbers as there are positions."""
-    return weights * (positions + (READ if weights > CACHED else 0))
+    return weights * (max(positions + READ, STREAM) if weights > CACHED else positions)
 
 
 def _replaced(node: Node, graph: Graph, m: int) -> list[Node]:

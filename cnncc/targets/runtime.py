@@ -80,7 +80,7 @@ class Runtime:
         self._lock = Lock()
         self._prepared = -1
         self._latest: tuple[Shape | None, Binding | None] = None, None
-        self._portions: dict[Shape, int] = {}
+        self._portions: dict[Shape, tuple[int, int]] = {}  # what the store's growth was, portion
         self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], Shape] = {}
 
     def _shape(self, inputs: Mapping[str, Array]) -> Shape:
@@ -182,12 +182,14 @@ class Runtime:
 
     def portion(self, shape: Shape) -> int:
         """Samples of a call that run at a time: all of them, or as many as stay in the cache and
-        within the memory limit where samples have nothing to do with each other.
+        within the memory limit where samples have nothing to do with each other. Chosen anew when
+        other programs have laid more into the store meanwhile.
         """
         if shape.batch == 1:
             return 1
-        found = self._portions.get(shape)
-        if found is None:
+        growth, found = self._portions.get(shape, (-1, 0))
+        if growth != self.store.growth:
+            growth = self.store.growth
             symbols = dict(shape.symbols)
             check_extents(self.graph, shape)
 
@@ -200,7 +202,7 @@ class Runtime:
             found = outline.portion(shape.batch, symbols, fits)
             if len(self._portions) >= SHAPES:
                 self._portions.clear()
-            self._portions[shape] = found
+            self._portions[shape] = growth, found
         return found
 
     def _run_portions(

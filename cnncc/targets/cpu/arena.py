@@ -3,7 +3,8 @@ given back.
 
 A block of 2 MB or more starts at a 2 MB boundary and asks the kernel for huge pages, which spares
 most of the address translation of large activations; a smaller one starts at a cache line.  Pages
-that were never touched cost no memory.
+that were never touched cost no memory, and the end of a block that fills no huge page has small
+ones.  A large block goes back to the system when it is freed.
 """
 
 from __future__ import annotations
@@ -36,19 +37,18 @@ def aligned_bytes(count: int) -> Bytes:
         raise ValueError(f"a buffer needs a size of at least 0, but got {count}")
     if count < HUGE_PAGE:
         return _from_boundary(np.zeros(count + LINE, np.uint8), LINE, count)
-    rounded = -(-count // HUGE_PAGE) * HUGE_PAGE  # so that the last page can be huge as well
     try:
-        block = _map(rounded + HUGE_PAGE)
+        block = _map(count + HUGE_PAGE)
     except OSError as error:
         raise MemoryError(f"cannot reserve {count} bytes: {error.strerror}") from error
-    buffer = _from_boundary(np.frombuffer(block, np.uint8), HUGE_PAGE, rounded)
+    buffer = _from_boundary(np.frombuffer(block, np.uint8), HUGE_PAGE, count)
     if hasattr(block, "madvise") and hasattr(mmap, "MADV_HUGEPAGE"):
         start = -np.frombuffer(block, np.uint8).ctypes.data % HUGE_PAGE
         try:
-            block.madvise(mmap.MADV_HUGEPAGE, start, rounded)
+            block.madvise(mmap.MADV_HUGEPAGE, start, count // HUGE_PAGE * HUGE_PAGE)
         except OSError:
-            return buffer[:count]  # a kernel without huge pages: the buffer works all the same
-    return buffer[:count]
+            return buffer  # a kernel without huge pages: the buffer works all the same
+    return buffer
 
 
 def aligned_f32(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:

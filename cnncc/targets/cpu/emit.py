@@ -66,6 +66,7 @@ class Segment:
 
     nest: Nest
     schedule: Schedule
+    group: Index | None  # the extent of the lane axis, where it is whole blocks
     stretches: Stretches | None
 
 
@@ -141,7 +142,7 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     return Emitted(
         "\n".join(lines),
         tuple(arguments),
-        tuple(Segment(s.nest, s.schedule, s.stretches) for s in segments),
+        tuple(Segment(s.nest, s.schedule, s.printer.group, s.stretches) for s in segments),
         turns,
     )
 

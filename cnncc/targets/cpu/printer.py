@@ -83,7 +83,7 @@ class Printer(ValuePrinter):
         if any(isinstance(i, Fetch) for i in indices(body)):
             return
         try:
-            places = [(b, self.place(b, index)[0]) for b, index in accesses(body)]
+            places = [(b, self.place(b, index)[0]) for b, index in accesses(body, fetches=False)]
         except NotInTile:  # the body will be printed position by position
             return
         bases = [(b, parted(place, Size(f"{b}_at"))[0]) for b, place in places]

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.loops.ir import Add, Index, Mul, Nest, Var
-from cnncc.loops.transform import accesses, parallel_loops
+from cnncc.loops.transform import accesses
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life
@@ -21,11 +21,11 @@ from cnncc.targets.cpu.bands import BAND_INTEGERS, Callee, band_text
 from cnncc.targets.cpu.border import BORDER_INTEGERS, border_text
 from cnncc.targets.cpu.compiled import CompiledFunction
 from cnncc.targets.cpu.declare import WHOLE, Tensor, declare, tensors_of
-from cnncc.targets.cpu.emit import Emitted, Memory, Segment, emit
+from cnncc.targets.cpu.emit import Emitted, Memory, emit
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.memory import Outline
-from cnncc.targets.cpu.schedule import block_lanes
+from cnncc.targets.cpu.schedule import Schedule, block_lanes
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType
 
@@ -207,25 +207,29 @@ class _Compiler:
     def _declare_panels(self, steps: Sequence[Step]) -> None:
         """Parameters that every kernel touches by whole blocks of its lanes alone."""
         other: set[str] = set()
+        found: dict[int, list[tuple[str, tuple[Index, ...]]]] = {}  # many steps share a nest
         for step in (part for s in steps for part in s.kernels):
             for segment in step.emitted.segments if step.emitted else ():
-                nest = segment.nest
+                nest, group = segment.nest, segment.group
                 tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
-                for buffer, index in accesses(nest.body):
+                if id(nest) not in found:
+                    found[id(nest)] = list(dict.fromkeys(accesses(nest.body)))
+                for buffer, index in found[id(nest)]:
                     tensor = self.tensors[tensors[buffer]]
-                    if not self._by_block(tensor, index, segment):
+                    if not self._by_block(tensor, index, segment.schedule, group):
                         other.add(tensor.alias or tensor.name)
         for name, tensor in self.tensors.items():
             if not tensor.type.batched and (tensor.alias or name) not in other:
                 self.tensors[name] = replace(tensor, panels=True)
 
-    def _by_block(self, tensor: Tensor, index: tuple[Index, ...], segment: Segment) -> bool:
+    def _by_block(
+        self, tensor: Tensor, index: tuple[Index, ...], s: Schedule, group: Index | None
+    ) -> bool:
         if tensor.type.batched or not index:
             return True
-        s, (loops, _) = segment.schedule, parallel_loops(segment.nest)
         axis = tensor.innermost or 0
         own = block_lanes(tensor.type.shape[axis], self.lanes)
-        channel, group = index[axis], s.group(loops)
+        channel = index[axis]
         match channel:
             case Add(Mul(_, extent), lane) if extent == group:  # a group begins with a block
                 channel = lane

@@ -71,14 +71,14 @@ class Ready:
         pool = self._pool
         arena = pool.take()
         try:
-            job = self._binding.job_in(arena)
+            job, place = self._binding.placed_job(arena)
             for array, (word, _, _) in zip(arrays, inputs, strict=True):
                 job[word] = address_of(array)
             results = {}
             for public, word, shape, dtype in self._results:
                 results[public] = result = np.empty(shape, dtype)
                 job[word] = address_of(result)
-            self._team.run(self._entry, job)
+            self._team.run(self._entry, job, place)
         finally:
             pool.release(arena)
         return results

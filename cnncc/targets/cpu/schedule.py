@@ -131,7 +131,7 @@ def choose(
     whole_tiles = isinstance(tile_extent, int) and tile_extent % width == 0
     return Schedule(
         lanes, vector, vectors, tile, width,
-        rows=tuple(_row_order(v for v in others if v != tile)),
+        rows=tuple(_row_order(nest, vector, [v for v in others if v != tile])),
         blocked=reduces,
         whole_blocks=isinstance(extent, int) and extent % block == 0,
         whole_tiles=whole_tiles,
@@ -225,9 +225,23 @@ def _longer_variable(
     return vector
 
 
-def _row_order(variables: Iterable[str]) -> list[str]:
-    """Samples, then space, then the rest: neighbouring rows share input."""
-    return sorted(variables, key=lambda v: (v != "i_n", not v.startswith("i_s"), v))
+def _row_order(nest: Nest, vector: str, variables: Iterable[str]) -> list[str]:
+    """What decides the weights of a sum, then samples, then space, then the rest: neighbouring rows
+    share weights and input.
+    """
+    weights = [v for v in _summed_loads(nest) if _uses(v, vector)] if vector else []
+
+    def rank(name: str) -> tuple[bool, bool, bool, str]:
+        shared = not any(_uses(v, name) and not _uses(v, "i_n") for v in weights)
+        return shared, name != "i_n", not name.startswith("i_s"), name
+
+    return sorted(variables, key=rank)
+
+
+def _summed_loads(nest: Nest) -> list[Load]:
+    _, body = parallel_loops(nest)
+    sums = tuple(s for s in statements(body) if isinstance(s, For))
+    return [v for v in values(sums) if isinstance(v, Load)]
 
 
 def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: list[str]) -> str:
@@ -235,8 +249,7 @@ def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: 
     those that do.
     """
     _, body = parallel_loops(nest)
-    sums = tuple(s for s in statements(body) if isinstance(s, For))
-    shared = [v for v in values(sums) if isinstance(v, Load) and _uses(v, vector)]
+    shared = [v for v in _summed_loads(nest) if _uses(v, vector)]
     fit = [
         o
         for o in others

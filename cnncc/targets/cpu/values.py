@@ -36,7 +36,8 @@ from cnncc.targets.cpu.lane import (
     split_block,
     split_lane,
 )
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
+from cnncc.tensor import DType
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
@@ -82,8 +83,8 @@ class ValuePrinter(IndexPrinter):
             if isinstance(part, Ref):
                 found = found.joined(self._spreads.get(part.name, SAME))
             for i in value_indices(part):
-                used = set(subindices(i))
-                found = found.joined(Spread(POSITION in used, VECTOR in used, LANE in used))
+                used = {p.name for p in subindices(i) if isinstance(p, Var)}
+                found = found.joined(Spread(*(v.name in used for v in (POSITION, VECTOR, LANE))))
         return found._replace(lanes=found.lanes and self.lanes > 1)
 
     def _shape(self, spread: Spread) -> str:
@@ -117,7 +118,7 @@ class ValuePrinter(IndexPrinter):
             case Load():
                 raise CompilerBug("print", v.buffer, "what lies outside is made explicit before")
             case AsFloat(i):
-                if LANE in set(subindices(i)):
+                if LANE in subindices(i):
                     raise NotInLanes("an index that differs between lanes is used as a number")
                 return self.call(self.dtype.value, self.index(i))
             case Uniform(key, counter):
@@ -186,6 +187,8 @@ class ValuePrinter(IndexPrinter):
                 text = self.call(f"load_tile{how}", shape, buffer, place, *apart, *strided, *tail)
             else:
                 text = self.call(f"load{how}{self.lanes}", buffer, place, *strided, *tail)
+        if element is DType.BF16:
+            text, element = self.call("from_bf16", text), DType.F32
         if element is not self.dtype:
             text = self.call(f"to_{self.dtype.value}", text)
         return text

@@ -23,10 +23,11 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     hsum hmax                                over lanes: halves are combined until one is left
     to_f32 to_f64 to_u8 to_u16 to_u32 to_u64 to_i32 to_i64
                                              floats are truncated and saturate, NaN gives 0
+    to_bf16 from_bf16                        the bits of the nearest bf16, and their value in f32
     wrap_add wrap_mul bit_xor shift_left shift_right
                                              integers modulo their width
     f32_at(address, length)                  memory at an address: a pointer, un-jitted an array;
-                                             also f64_at u8_at u16_at i32_at i64_at
+                                             also f64_at u8_at u16_at i32_at i64_at bf16_at
     shape(positions, vectors, lanes)         the shape of a register tile, a constant of the module
     load_tile(S, a, i, down, along)          the part for position p and vector v is loaded at
                                              i + p * down + v * along; with one lane: a number per
@@ -54,10 +55,11 @@ from __future__ import annotations
 import numpy as np
 
 from cnncc.targets.cpu.compiled import JIT
-from cnncc.targets.cpu.vector.shapes import shape
+from cnncc.targets.cpu.tile_shape import shape
 
 __all__ = [
     "absolute",
+    "bf16_at",
     "bit_xor",
     "blank",
     "copysign",
@@ -73,6 +75,7 @@ __all__ = [
     "flag",
     "floor",
     "fma",
+    "from_bf16",
     "from_memory",
     "hmax",
     "hsum",
@@ -132,6 +135,7 @@ __all__ = [
     "store_tile_strided_tail",
     "store_tile_tail",
     "take",
+    "to_bf16",
     "to_f32",
     "to_f64",
     "to_i32",
@@ -183,8 +187,10 @@ if JIT:
         count4,
         count8,
         count16,
+        from_bf16,
         shift_left,
         shift_right,
+        to_bf16,
         to_f32,
         to_f64,
         to_i32,
@@ -197,6 +203,7 @@ if JIT:
         wrap_mul,
     )
     from cnncc.targets.cpu.vector.memory import (
+        bf16_at,
         f32_at,
         f64_at,
         i32_at,
@@ -238,6 +245,7 @@ if JIT:
 else:
     from cnncc.targets.cpu.vector.twins import (
         absolute,
+        bf16_at,
         bit_xor,
         blank,
         copysign,
@@ -251,6 +259,7 @@ else:
         flag,
         floor,
         fma,
+        from_bf16,
         from_memory,
         hmax,
         hsum,
@@ -307,6 +316,7 @@ else:
         store_tile_strided_tail,
         store_tile_tail,
         take,
+        to_bf16,
         to_f32,
         to_f64,
         to_i32,

@@ -318,4 +318,5 @@ store_tile, store_tile_tail = _store_tile(_DENSE), _store_tile(_TAIL)
 store_tile_strided, store_tile_strided_tail = _store_tile(_STRIDED), _store_tile(_STRIDED_TAIL)
 f32_at, f64_at = _at(types.float32), _at(types.float64)
 u8_at, u16_at = _at(types.uint8), _at(types.uint16)
+bf16_at = u16_at
 i32_at, i64_at = _at(types.int32), _at(types.int64)

@@ -25,7 +25,7 @@ from numba.core.imputils import lower_constant
 from numba.core.typing.typeof import typeof_impl
 from numba.extending import intrinsic, models, register_model
 
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
 from cnncc.targets.cpu.vector.types import Vector, ir_type, opaque, spread
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnncc.loops import numerics
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
 
 Array = np.ndarray[Any, Any]
 
@@ -22,6 +22,7 @@ fma, rint, relu = numerics.fma, numerics.rint, numerics.relu
 maximum, minimum = numerics.maximum, numerics.minimum
 scale2, power2 = numerics.scale2, numerics.power2
 exponent, mantissa = numerics.exponent, numerics.mantissa
+to_bf16, from_bf16 = numerics.to_bf16, numerics.from_bf16
 
 
 def _inside(a: Array, lowest: int, highest: int) -> None:
@@ -295,4 +296,5 @@ def _at(c_type: Any) -> Callable[[int, int], Array]:
 
 f32_at, f64_at = _at(ctypes.c_float), _at(ctypes.c_double)
 u8_at, u16_at = _at(ctypes.c_uint8), _at(ctypes.c_uint16)
+bf16_at = u16_at
 i32_at, i64_at = _at(ctypes.c_int32), _at(ctypes.c_int64)
