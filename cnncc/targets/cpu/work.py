@@ -13,8 +13,8 @@ from cnncc.targets.cpu.program import Program, Step
 from cnncc.tensor import evaluate
 
 AGREEING = 2000.0
-"""Nanoseconds of work, as estimated here, below which sharing costs more than it spares: two threads
-need 0.4 us to claim and join a step, and what one has written moves to the other's cache."""
+"""Nanoseconds of work, as estimated here, below which sharing costs more than it spares: two
+threads need 0.4 us to claim and join a step, and lines move from one cache to the other."""
 MACS, BYTES = 32.0, 64.0  # in a nanosecond; small steps take about half of what these say
 
 
