@@ -13,9 +13,9 @@ from cnncc.targets.cpu.program import Program, Step
 from cnncc.tensor import evaluate
 
 AGREEING = 2000.0
-"""Nanoseconds of work of one thread that take as long as sharing them: what two threads need to
-begin and end a step together, a microsecond, is the half that the second one would spare."""
-MACS, BYTES = 32.0, 64.0  # in a nanosecond, by one thread of those that share a small network
+"""Nanoseconds of work, as estimated here, below which sharing costs more than it spares: two
+threads need 0.4 us to claim and join a step, and lines move from one cache to the other."""
+MACS, BYTES = 32.0, 64.0  # in a nanosecond; small steps take about half of what these say
 
 
 def macs_of(program: Program, step: Step, batch: int, symbols: Mapping[str, int]) -> int:
