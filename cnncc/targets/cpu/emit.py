@@ -7,8 +7,7 @@ shared by all layers and networks whose nests print alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from cnncc.errors import CompilerBug
@@ -33,7 +32,7 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import in_order, lift, parallel_loops
 from cnncc.loops.walk import statements
-from cnncc.targets.cpu.contiguous import Pair
+from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import TURNS, Printer
@@ -41,45 +40,10 @@ from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.tensor import DType
 
-ROWS_PER_TASK = "rows_per_task"
-
 _GENERATOR = {
     t: [f"from cnncc.targets.cpu.vector.random import mixed_key, uniform_{t.value}"]
     for t in (DType.F32, DType.F64)
 }
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """A kernel's module text, and the names of its run-time integers in table order."""
-
-    text: str
-    arguments: tuple[str, ...]
-    segments: tuple[Segment, ...]
-    turns: Mapping[str, tuple[Pair, int]] = field(default_factory=dict)
-    """By the names of the numbers of turns: whose, and of the outer (0) or the inner (1) loop."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One loop nest of a kernel, and the order in which the kernel runs it."""
-
-    nest: Nest
-    schedule: Schedule
-    group: Index | None  # the extent of the lane axis, where it is whole blocks
-    stretches: Stretches | None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a kernel's text needs to know of its buffers: the axis that runs fastest, and where
-    borders are real.
-    """
-
-    innermost: Mapping[str, int] = field(hash=False)
-    haloed: frozenset[str] = frozenset()
-    padded: frozenset[str] = frozenset()
-    in_place: bool = False  # an output lies where an input does
 
 
 def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:

@@ -21,7 +21,8 @@ from cnncc.targets.cpu.bands import BAND_INTEGERS, Callee, band_text
 from cnncc.targets.cpu.border import BORDER_INTEGERS, border_text
 from cnncc.targets.cpu.compiled import CompiledFunction
 from cnncc.targets.cpu.declare import WHOLE, Tensor, declare, tensors_of
-from cnncc.targets.cpu.emit import Emitted, Memory, emit
+from cnncc.targets.cpu.emit import emit
+from cnncc.targets.cpu.emitted import Emitted, Memory
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.memory import Outline

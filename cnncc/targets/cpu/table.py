@@ -12,7 +12,7 @@ from cnncc.loops.transform import parallel_loops
 from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.bands import Bands
 from cnncc.targets.cpu.border import border_arguments
-from cnncc.targets.cpu.emit import ROWS_PER_TASK, Segment
+from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Segment
 from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
