@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from cnncc.graph.module import Module
 from cnncc.graph.sources import Parameter
-from cnncc.io.files import CHECKPOINT, refuse
 from cnncc.io.layout import TensorInfo
-from cnncc.io.safetensors import check_state, inspect_state, load_state, save_state
+from cnncc.io.safetensors import check_state, load_state, save_state
 from cnncc.model.arguments import (
     as_seed,
     by_output,
@@ -326,15 +325,7 @@ class Model:
 
         Raises DataError (E0701 to E0708), and SpecError for the network in the file.
         """
-        path = Path(path)
-        _, metadata = inspect_state(path)
-        if KEY not in metadata:
-            raise refuse(
-                CHECKPOINT,
-                f"{path} holds weights, but not the network that they belong to",
-                "compile the network, then `model.load_weights(path)`",
-            )
-        model = Model.of(Network.from_text(metadata[KEY], str(path)), **options)
+        model = Model.of(Network.from_file(Path(path)), **options)
         model.load_weights(path)
         return model
 
