@@ -90,9 +90,18 @@ def test_portions_shrink_when_the_store_has_grown() -> None:
     runtime = Runtime(fused, store=Store(), threads=1, max_memory=whole.peak)
     shape = Shape(7, tuple(symbols.items()))
     assert runtime.portion(shape) == 7
+    inputs = {"image": np.zeros((7, 3, 40, 12), np.float32)}
+    expected = runtime.run(inputs)
+    again = runtime.ready(inputs)
+    assert again is not None
+    repeated = again.run(list(inputs.values()))
+    assert repeated is not None
+    assert all(np.array_equal(repeated[k], expected[k]) for k in expected)
     runtime.store.write("of another program", np.zeros((whole.peak - one.peak) // 4, np.float32))
+    assert again.run(list(inputs.values())) is None
     assert runtime.portion(shape) == 1
     assert runtime.planned(shape).batch == 1
+    assert runtime.ready(inputs) is None
 
 
 @pytest.mark.parametrize("portion", [1, 4, 7])

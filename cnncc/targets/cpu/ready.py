@@ -29,6 +29,7 @@ class Ready:
     __slots__ = (
         "_binding",
         "_entry",
+        "_growth",
         "_inputs",
         "_pool",
         "_results",
@@ -53,16 +54,20 @@ class Ready:
         self._inputs = tuple((w, f.dims, f.dtype) for w, f in (given[name] for name in names))
         self._results = tuple((o, w, f.dims, f.dtype) for o, w, f in exchange.outputs)
         self._team, self._store, self._version = team, store, version
+        self._growth = store.growth  # decides, with the memory limit, how many samples run at once
 
     def run(self, arrays: Sequence[Any]) -> dict[str, Array] | None:
         """New results by public name; None, and nothing has run, unless the arrays are
-        C-contiguous, writeable NumPy arrays of the known shapes and types, and the parameters as
-        they were.
+        C-contiguous, writeable NumPy arrays of the known shapes and types, and the parameters and
+        the memory that the store takes as they were.
         """
         inputs = self._inputs
         if len(arrays) != len(inputs):
             return None
-        if self._version is not None and self._store.version != self._version:
+        store = self._store
+        if store.growth != self._growth:
+            return None
+        if self._version is not None and store.version != self._version:
             return None
         for array, (_, shape, dtype) in zip(arrays, inputs, strict=True):
             same = type(array) is np.ndarray and array.shape == shape and array.dtype is dtype
