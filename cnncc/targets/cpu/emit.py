@@ -351,8 +351,7 @@ class _Segment:
         if vectors > 1:
             lines.append(f"{'    ' * indent}for k1 in range(0, {s.block}, {s.lanes}):")
             indent += 1
-            if not full:
-                lines.append(f"{'    ' * indent}left = {self._extent(s.vector)} - k0 - k1")
+            self.printer.tail = "" if full else "left - k1"  # `left` is that of all vectors
         if positions > 1:
             start = f"{s.tile}0"
             lines.append(f"{'    ' * indent}for {s.tile} in range({start}, {start} + {positions}):")
