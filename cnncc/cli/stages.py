@@ -14,6 +14,7 @@ from cnncc.errors import Diagnostic, SpecError, printable
 from cnncc.graph.ir import Graph
 from cnncc.graph.text import print_graph
 from cnncc.loops.text import print_nest
+from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.training import StepGraph, training_graph
@@ -72,7 +73,19 @@ class Request:
         phases = self.step.phases if self.step else None
         if self.fuse:
             self._check_claims()
-        return compiler.kernels(self.graph, self.checked.module, fuse=self.fuse, phases=phases)
+        return compiler.kernels(
+            self.graph, self.checked.module, fuse=self.fuse, phases=phases, measured=self.choices
+        )
+
+    @cached_property
+    def choices(self) -> Choices:
+        """What was measured on this machine for such calls of inference."""
+        if self.train:
+            return NONE
+        from cnncc.targets.cpu.machine import detect
+        from cnncc.targets.tuned import Key, saved_choices
+
+        return saved_choices(Key(self.threads or detect().cores, self.batch, "default"))
 
     def _check_claims(self) -> None:
         """What the net claims of its compiled form, which is that of inference."""
@@ -97,6 +110,7 @@ class Request:
             threads=self.threads,
             max_memory=self.max_memory,
             guard="loss" if self.step else "",
+            widths=self.choices.widths_in(self.fused().graph),
         )
 
     @property

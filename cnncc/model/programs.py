@@ -20,12 +20,15 @@ from cnncc.io.layout import TensorInfo
 from cnncc.model.arguments import one_of, positive
 from cnncc.model.network import Network, Variant
 from cnncc.ops.base import Op
+from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
+from cnncc.targets.cpu.machine import detect
 from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from cnncc.targets.locks import Lock
 from cnncc.targets.runtime import Runtime, Shape, Store
+from cnncc.targets.tuned import Key, saved_choices
 from cnncc.train.metrics import Classification, classifications
 
 AnyRuntime = Runtime | InterpRuntime
@@ -42,18 +45,21 @@ class Options:
     threads: int | None = None
     max_memory: int | None = None
     exact: bool = False  # every sum in the order of its definition
+    choices: Choices = NONE  # what was measured
 
     @staticmethod
     def checked(
-        target: str, fuse: bool, precision: str, threads: int | None, max_memory: int | None
-    ) -> Options:
+        target: str, fuse: bool, precision: str, threads: int | None, max_memory: int | None,
+        batch: int | None = None,
+    ) -> Options:  # fmt: skip
         """Options as a person gives them. Raises ValueError and TypeError."""
         one_of("target", target, ("cpu", "interp"))
         one_of("precision", precision, ("default", "exact"))
         for name, value in (("num_threads", threads), ("max_memory", max_memory)):
             if value is not None:
                 positive(name, value)
-        return Options(target, fuse, threads, max_memory, precision == "exact")
+        key = Key(threads or detect().cores, batch or 1, precision)
+        return Options(target, fuse, threads, max_memory, precision == "exact", saved_choices(key))
 
 
 @dataclass(frozen=True)
@@ -286,10 +292,12 @@ class Programs:
             max_memory=self.options.max_memory,
             panels=not self.train and store is self.store,
             guard=guard,
+            widths={} if phases else self.options.choices.widths_in(grouped.graph),
         )
 
     def fused(
         self, graph: Graph, module: Module, enabled: bool, phases: dict[str, int] | None
     ) -> Fused:
         """The kernels of a graph, with what the spec forbids and requires."""
-        return kernels(graph, module, fuse=enabled, phases=phases, exact=self.options.exact)
+        exact, measured = self.options.exact, self.options.choices
+        return kernels(graph, module, fuse=enabled, phases=phases, exact=exact, measured=measured)

@@ -1,15 +1,17 @@
 """Which convolutions of a network are computed by Winograd's minimal filtering, and their
 replacement in the graph.
 
-A rule of shapes alone decides, so that a network has the same bits on every machine. Only
-inference is rewritten. A result differs from the direct one by rounding, by a few times the error
-that the direct one has itself; `precision = "exact"` leaves every convolution as it is.
+A rule of shapes alone decides, so that a network has the same bits on every machine, unless what
+was measured there (`Choices`) says otherwise. Only inference is rewritten. A result differs from
+the direct one by rounding, by a few times the error that the direct one has itself; `precision =
+"exact"` leaves every convolution as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import prod
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.ops.conv import Conv
@@ -20,6 +22,7 @@ from cnncc.ops.winograd import (
     WinogradOutput,
     WinogradProduct,
 )
+from cnncc.passes.choices import NONE, Choices, form
 
 FEWEST_CHANNELS = 16  # of either side: below, the transforms take longer than they save
 FEWEST = 1 << 20  # multiply-adds: three more kernels take as long as some hundred thousand
@@ -40,14 +43,43 @@ def with_winograd(graph: Graph, choice: Mapping[str, int] | None = None) -> Grap
     return graph.with_nodes(nodes) if choice else graph
 
 
-def choices(graph: Graph) -> dict[str, int]:
-    """The m of F(m x m, 3 x 3) for every node that is to be replaced."""
+def choices(graph: Graph, measured: Choices = NONE, fixed: Collection[str] = ()) -> dict[str, int]:
+    """The m of F(m x m, 3 x 3) for every node that is to be replaced. What was measured decides
+    where it can, but for `fixed` nodes.
+    """
     found = {node.name: chosen(node, graph) for node in graph.nodes}
-    return {name: m for name, m in found.items() if m is not None}
+    if measured.algorithms:
+        for node in graph.nodes:
+            choice = measured.algorithms.get(form(node, graph))
+            if choice and node.name not in fixed and choice.value in costs(node, graph):
+                found[node.name] = choice.value
+    return {name: m for name, m in found.items() if m}
 
 
 def chosen(node: Node, graph: Graph) -> int | None:
     """The m of F(m x m, 3 x 3) for a node, None where it stays as it is."""
+    sizes = _sizes(node, graph)
+    if sizes is None or min(sizes[:2]) < FEWEST_CHANNELS or TAPS**2 * prod(sizes) < FEWEST:
+        return None
+    found = costs(node, graph)
+    best = min(POINTS, key=lambda m: found[m])
+    return best if found[best] < GAIN * found[0] else None
+
+
+def costs(node: Node, graph: Graph) -> dict[int, float]:
+    """What each way to compute a convolution costs by the model, in multiply-adds of one sample, by
+    the m of F(m x m, 3 x 3), 0 for its definition; none where there is but one way.
+    """
+    sizes = _sizes(node, graph)
+    if sizes is None:
+        return {}
+    k, c, h, width = sizes
+    direct = _products(TAPS**2 * c * k, h * width)
+    return {0: direct, **{m: cost(c, k, h, width, m) for m in POINTS}}
+
+
+def _sizes(node: Node, graph: Graph) -> tuple[int, int, int, int] | None:
+    """Output and input channels, height and width of a convolution that can be replaced."""
     op = node.op
     if not isinstance(op, Conv) or not node.type.batched or op.groups != 1 or op.tiles:
         return None
@@ -57,15 +89,10 @@ def chosen(node: Node, graph: Graph) -> int | None:
     _, w, *bias = graph.types(node)
     if bias and bias[0].shape != node.type.shape[:1]:
         return None
-    extents = [e for e in (*w.shape[:2], *node.type.spatial) if isinstance(e, int)]
-    if len(extents) < 4 or min(extents[:2]) < FEWEST_CHANNELS:
-        return None
-    k, c, h, width = extents
-    if TAPS**2 * c * k * h * width < FEWEST:
-        return None
-    costs = {m: cost(c, k, h, width, m) for m in POINTS}
-    best = min(costs, key=lambda m: costs[m])
-    return best if costs[best] < GAIN * _products(TAPS**2 * c * k, h * width) else None
+    match (*w.shape[:2], *node.type.spatial):
+        case (int(k), int(c), int(h), int(width)):
+            return k, c, h, width
+    return None
 
 
 def cost(c: int, k: int, h: int, w: int, m: int) -> float:

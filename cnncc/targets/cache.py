@@ -37,6 +37,7 @@ __all__ = ["CacheInfo", "MachineCodeCache", "cache_clear", "cache_folder", "cach
 _MODULE_PREFIXES = ("k_", "e_")
 _MACHINE_CODE_SUFFIX = ".code"
 _TEMPORARY_PREFIX = ".new-"
+MEASURED_PREFIX = "tuned_"  # of what `tuned.py` keeps here
 
 # Settings of Numba that change machine code, and the modules whose code becomes part of emitted
 # modules.
@@ -104,7 +105,8 @@ def _own_files() -> Iterator[Path]:
     for entry in sorted(cache_folder().iterdir()):
         name = entry.name
         module = name.startswith(_MODULE_PREFIXES) and name.endswith(".py")
-        if module or name.endswith(_MACHINE_CODE_SUFFIX) or name.startswith(_TEMPORARY_PREFIX):
+        code = name.endswith(_MACHINE_CODE_SUFFIX)
+        if module or code or name.startswith((_TEMPORARY_PREFIX, MEASURED_PREFIX)):
             yield entry
 
 

@@ -102,6 +102,7 @@ def compile_program(
     phases: Mapping[str, int],
     panels: bool = True,
     guard: str = "",
+    widths: Mapping[str, int] | None = None,
 ) -> Program:
     """Emit and compile every kernel of a fused graph.
 
@@ -109,8 +110,10 @@ def compile_program(
     With `panels` parameters that are only read in blocks of lanes are stored block by block.
     Programs that share parameters must agree on it. With `guard`, the public name of an output of
     one number, all phases are one entry, WHOLE, whose last phase runs only when it is finite.
+    `widths`: positions of the register tiles of the kernels that compute these nodes, where the
+    schedule's own are not wanted.
     """
-    return _Compiler(fused, dtype, lanes, phases, panels, guard).program()
+    return _Compiler(fused, dtype, lanes, phases, panels, guard, widths or {}).program()
 
 
 def program_texts(
@@ -123,7 +126,7 @@ def program_texts(
     guard: str = "",
 ) -> tuple[list[str], list[str]]:
     """What `compile_program` would compile: the text of each call's kernel, and the entries'."""
-    found = _Compiler(fused, dtype, lanes, phases, panels, guard)
+    found = _Compiler(fused, dtype, lanes, phases, panels, guard, {})
     steps = found.steps()
     return [s.text for s in steps], list(found.entry_texts(steps).values())
 
@@ -137,8 +140,9 @@ class _Compiler:
         phases: Mapping[str, int],
         panels: bool,
         guard: str,
+        widths: Mapping[str, int],
     ) -> None:
-        self.panels, self.guard = panels, guard
+        self.panels, self.guard, self.widths = panels, guard, widths
         self.fused, self.graph, self.dtype, self.lanes, self.phases = (
             fused,
             fused.graph,
@@ -212,7 +216,8 @@ class _Compiler:
         memory = Memory(
             inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
         )
-        emitted = emit(nest, memory, self.dtype, self.lanes)
+        width = next((self.widths[n.name] for n in kernel.nodes if n.name in self.widths), 0)
+        emitted = emit(nest, memory, self.dtype, self.lanes, width)
         steps = []
         for name in map(self.declared.root, kernel.writes):
             tensor = self.tensors[name]
