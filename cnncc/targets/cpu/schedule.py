@@ -5,7 +5,8 @@ lanes. The lanes go along the axis that runs fastest in the memory of the output
 weight's output channels). A kernel with a reduction also gets a register tile: `width` positions of
 a second axis by `vectors` vectors, so that each weight vector is loaded once for all positions and
 each input once for all vectors. The width is that of the least cycles by a simple model of the FMA
-and load units, among those whose accumulators stay in registers.
+and load units, among those whose accumulators stay in registers; of equals the one nearest to
+POSITIONS, because a longer row of positions reads more lines of memory at a time and gains nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ WIDTHS = {  # by registers, tiles that were measured (bench/tile.py)
 }
 LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
 NARROWEST = 4
+POSITIONS = 7  # of a tile; 14 take 4 to 18 % more time where the input is not in the L1 cache
 LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
@@ -263,15 +265,18 @@ def _uses(v: object, var: str) -> bool:
 
 def tile_widths(extent: Extent | None, vectors: int, held: int) -> list[int]:
     """The possible widths, none for no tile; first those that take the least cycles for the axis by
-    the model, the largest of equals.
+    the model, or for a position where the extent is not known.
 
     A tile's numbers come one at a time beside its accumulators and the vectors that they share.
     """
     allowed = [w for w in WIDTHS[held] if w * vectors + vectors + 1 <= held]
-    if not isinstance(extent, int):
-        return allowed
-    fitting = [w for w in allowed if w <= extent]
-    return sorted(fitting, key=lambda w: tile_cycles(extent, w, vectors))
+
+    def rank(width: int) -> tuple[float, int]:
+        known = isinstance(extent, int)
+        cycles = tile_cycles(extent, width, vectors) if known else _cycles(width, vectors) / width
+        return cycles, abs(width - POSITIONS)
+
+    return sorted((w for w in allowed if not isinstance(extent, int) or w <= extent), key=rank)
 
 
 def tile_cycles(extent: int, width: int, vectors: int) -> float:
