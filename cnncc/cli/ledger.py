@@ -1,5 +1,6 @@
 """`cnncc explain`: what a code of a diagnostic means, or why the layers of a network share kernels
-or do not. The second prints the ledger of fusion, in which every edge of the graph has an entry."""
+or do not. The second prints the ledger of fusion, in which every edge of the graph has an entry,
+and why each convolution is computed as it is."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from cnncc.cli.choosing import all_chosen, choice_lines, choices_json
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, print_json
 from cnncc.cli.verbs import Verbs, add_json, add_net_arguments, net_arguments
@@ -33,7 +35,8 @@ def add(verbs: Verbs) -> None:
             "cnncc explain lenet_digits --train --json",
         ],
         "For a network: a line for every edge of its graph, grouped by kernel. + edges are fused\n"
-        "and keep a tensor out of memory; - edges are not, and the line says why.",
+        "and keep a tensor out of memory; - edges are not, and the line says why. Then the\n"
+        "algorithms of convolutions that have several, and what `cnncc tune` has measured.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
     add_net_arguments(parser)
@@ -49,11 +52,14 @@ def explain(options: argparse.Namespace) -> int:
         return DONE
     from cnncc.cli.stages import Request
 
-    fused = Request(options.topic, net_arguments(options), train=options.train).fused()
+    request = Request(options.topic, net_arguments(options), train=options.train)
+    fused = request.fused()
+    found = [] if options.train else all_chosen(request.graph, fused.graph, request.choices)
     if options.json:
-        print_json(as_json(fused))
+        print_json({**as_json(fused), "choices": choices_json(found)})
     else:
-        print("\n".join(ledger_lines(fused, only_fused=options.fused)))
+        lines = [*ledger_lines(fused, only_fused=options.fused), *choice_lines(found)]
+        print("\n".join(lines))
     return DONE
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cnncc.cli.choosing import label
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import is_terminal, print_json, print_table
 from cnncc.cli.sampling import concrete_shape, random_inputs
@@ -27,8 +28,6 @@ from cnncc.errors import printable
 if TYPE_CHECKING:
     from cnncc.model.tuning import Found, Progress, Tuning
     from cnncc.model.turns import Turns
-
-TURNS = 15
 
 ABOUT = """\
 A cost model chooses how each layer is computed: a convolution by its definition or by Winograd's
@@ -74,8 +73,7 @@ def add(verbs: Verbs) -> None:
         "--turns",
         metavar="N",
         type=positive,
-        default=TURNS,
-        help=f"how often each candidate is timed (default: {TURNS})",
+        help="how often each candidate is timed (default: 15, up to 75 in a small network)",
     )
     parser.add_argument("--dry-run", action="store_true", help="measure, but keep nothing")
     add_extents(parser)
@@ -107,12 +105,15 @@ def tune(options: argparse.Namespace) -> int:
             turns=options.turns,
             progress=progress,
         )
-    path = None if options.dry_run else found.save()
+    path = None if options.dry_run else found.save()  # also when older choices are to be forgotten
     if options.json:
         print_json({**as_json(found), "saved": None if path is None else str(path)})
     else:
         _print(found)
-        print(f"kept in {path}" if path else "nothing is kept: --dry-run")
+        if path is None:
+            print("nothing is kept: --dry-run")
+        elif found.choices:
+            print(f"kept in {path}")
     return DONE
 
 
@@ -171,13 +172,6 @@ def _print(found: Tuning) -> None:
 def _layers(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return names[0] + more
-
-
-def label(kind: str, value: int) -> str:
-    """A choice in words: `direct`, `F(4x4)`, `tile 14`."""
-    if kind == "width":
-        return f"tile {value}"
-    return f"F({value}x{value})" if value else "direct"
 
 
 def _candidate(f: Found, place: int) -> str:

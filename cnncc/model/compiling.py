@@ -34,8 +34,10 @@ def compile(
     operator, with the same results. `precision`: `default`, or `exact`, with which
     every convolution adds its products in the order of its definition; by default those of
     inference that are large enough use Winograd's minimal filtering, whose rounding error is a few
-    times as large. `num_threads`: at most this many
-    threads, by default the cores that the process may use; results do not depend on it.
+    times as large. What `cnncc tune` has measured on this machine for this batch (1 where it is not
+    given), precision and number of threads is used; CNNCC_TUNED=0 in the environment ignores it.
+    `num_threads`: at most this many threads, by default the cores that the process may use; results
+    do not depend on it, but by choices of algorithms that were measured for one number only.
     `max_memory`: refuse a plan, parameters included, over this many bytes, by default half of the
     machine's. Each program of a model (inference, evaluation, a training step, forward with
     backward, activations) is bounded by itself: a model that does several of these may hold as much

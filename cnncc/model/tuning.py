@@ -120,14 +120,15 @@ def tune(
     *,
     batch: int,
     extents: Mapping[str, int],
-    turns: int = TURNS,
+    turns: int | None = None,
     timer: Timer = stopwatch,
     progress: Progress = lambda what, done, of: None,
 ) -> Tuning:
     """Measure the choices for calls with these inputs; nothing is saved.
 
-    `options`: as to compile; its own choices are not used. Raises what compiling raises, and
-    CompilerBug when a candidate computes something else.
+    `options`: as to compile; its own choices are not used. `turns`: by default TURNS, and more
+    where a call takes little time. Raises what compiling raises, and CompilerBug when a candidate
+    computes something else.
     """
     tuner = _Tuner(network, inputs, replace(options, choices=NONE), turns, timer, progress)
     found: list[Found] = []
@@ -150,7 +151,7 @@ class _Tuner:
     network: Network
     inputs: Arrays
     options: Options
-    turns: int
+    turns: int | None
     timer: Timer
     progress: Progress
     _state: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -218,8 +219,7 @@ class _Tuner:
     ) -> list[Found]:
         """Measure the candidates of all groups beside a network with the choices so far."""
         with self.contestant(choices, "as the cost models choose") as base:
-            once = sum(base.run(self.timer)) + sum(base.run(self.timer))
-            self.turns = max(self.turns, min(MORE, int(SECONDS / once)))
+            turns = self.turns or _turns_for(base, self.timer)
             groups = [g for g in groups_of(base) if g.candidates]
             rounds = max((len(g.candidates) for g in groups), default=0)
             self._planned = self._done + rounds + 1
@@ -227,13 +227,16 @@ class _Tuner:
             for place in range(rounds):
                 own = {g: g.candidates[place] for g in groups if place < len(g.candidates)}
                 taking = {g: value for g, (value, _) in own.items()}
-                times = self._times(base, choices, taking, f"candidate {place + 1} of every layer")
+                what = f"candidate {place + 1} of every layer"
+                times = self._times(base, choices, taking, turns, what)
                 for group, (value, predicted) in own.items():
                     if group.form in times:
                         candidate = Candidate(value, 1 - predicted, times[group.form])
                         measured[group.form].append(candidate)
             best = {g: c.value for g in groups if (c := _fastest(measured[g.form])) is not None}
-            again = self._times(base, choices, best, "the fastest once more") if best else {}
+            again: dict[str, Turns] = {}
+            if best:
+                again = self._times(base, choices, best, turns, "the fastest once more")
         found = []
         for group in groups:
             second = again.get(group.form)
@@ -242,21 +245,32 @@ class _Tuner:
         return found
 
     def _times(
-        self, base: Contestant, choices: Choices, taking: Mapping[Group, int], what: str
+        self,
+        base: Contestant,
+        choices: Choices,
+        taking: Mapping[Group, int],
+        turns: int,
+        what: str,
     ) -> dict[str, Turns]:
         """The times of groups with other values, by form, after a look at the results."""
         other = choices.joined(_as_choices(taking))
         with self.contestant(other, what) as changed:
             _check(base.outputs, changed.outputs, all(g.kind == WIDTH for g in taking))
             layers = {g.form: g.names for g in taking}
-            return compared(base, changed, layers, self.turns, self.timer)
+            return compared(base, changed, layers, turns, self.timer)
 
     def whole(self, choices: Choices) -> Turns:
         """Whole calls with the models' choices and with these."""
         with self.contestant(NONE, "whole calls") as before, \
                 self.contestant(choices, "whole calls") as after:  # fmt: skip
-            pass
-        return calls_compared(before, after, self.turns, self.timer)
+            turns = self.turns or _turns_for(before, self.timer)
+        return calls_compared(before, after, turns, self.timer)
+
+
+def _turns_for(network: Contestant, timer: Timer) -> int:
+    """How many turns are worth it."""
+    network.run(timer)  # to warm up
+    return max(TURNS, min(MORE, int(SECONDS / (2 * sum(network.run(timer))))))
 
 
 def _by_form(graph: Graph) -> dict[str, list[Node]]:

@@ -272,9 +272,8 @@ def tile_widths(extent: Extent | None, vectors: int, held: int) -> list[int]:
     allowed = [w for w in WIDTHS[held] if w * vectors + vectors + 1 <= held]
 
     def rank(width: int) -> tuple[float, int]:
-        known = isinstance(extent, int)
-        cycles = tile_cycles(extent, width, vectors) if known else _cycles(width, vectors) / width
-        return cycles, abs(width - POSITIONS)
+        tiles = -(-extent // width) if isinstance(extent, int) else 1 / width
+        return tiles * _cycles(width, vectors), abs(width - POSITIONS)
 
     return sorted((w for w in allowed if not isinstance(extent, int) or w <= extent), key=rank)
 
