@@ -98,7 +98,7 @@ def choice_lines(found: list[Chosen]) -> list[str]:
     names = [printable(_named(c.layers)) for c in found]
     wide = max(map(len, names))
     lines = [
-        f"  {name:{wide}}  {label(c.kind, c.value):8} {c.reason}"
+        f"{name:{wide}}  {label(c.kind, c.value):8} {c.reason}"
         for name, c in zip(names, found, strict=True)
     ]
     return ["", "chosen for each form of layer:", *lines]
