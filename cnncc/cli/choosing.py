@@ -92,7 +92,8 @@ def _layers(graph: Graph, names: list[str]) -> tuple[str, ...]:
 
 
 def choice_lines(found: list[Chosen]) -> list[str]:
-    """The choices as lines, none where there is nothing to choose."""
+    """The choices as lines; without convolutions that the model leaves to their definition."""
+    found = [c for c in found if c.value or c.measured]
     if not found:
         return []
     names = [printable(_named(c.layers)) for c in found]
@@ -101,7 +102,7 @@ def choice_lines(found: list[Chosen]) -> list[str]:
         f"{name:{wide}}  {label(c.kind, c.value):8} {c.reason}"
         for name, c in zip(names, found, strict=True)
     ]
-    return ["", "chosen for each form of layer:", *lines]
+    return ["", "algorithms, and what was measured:", *lines]
 
 
 def _named(layers: tuple[str, ...]) -> str:

@@ -35,8 +35,8 @@ def add(verbs: Verbs) -> None:
             "cnncc explain lenet_digits --train --json",
         ],
         "For a network: a line for every edge of its graph, grouped by kernel. + edges are fused\n"
-        "and keep a tensor out of memory; - edges are not, and the line says why. Then the\n"
-        "algorithms of convolutions that have several, and what `cnncc tune` has measured.",
+        "and keep a tensor out of memory; - edges are not, and the line says why. Then which\n"
+        "convolutions use Winograd's minimal filtering, and what `cnncc tune` has measured.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
     add_net_arguments(parser)
