@@ -156,7 +156,8 @@ def _print(found: Tuning) -> None:
             "\n".join(_candidate(f, i) for i in range(len(f.candidates))),
             _outcome(f),
         )
-    print_table(table)
+    if table.row_count:
+        print_table(table)
     changed = sum(f.chosen is not None for f in found.found)
     if found.call is None:
         print(f"{printable(found.name)}: nothing is faster than what the cost models choose")
