@@ -33,7 +33,7 @@ def table_of(
     for step in program.steps:
         if step.parts:
             cut, own = _banded(program, step, placements, values, threads)
-            integers += [cut.units, cut.bands, cut.lots, begin]
+            integers += [cut.units, cut.bands, cut.lots, begin - len(integers)]  # from its own on
             bands.append(own)
             begin += len(own)
         elif step.emitted is None:
