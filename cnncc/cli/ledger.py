@@ -1,5 +1,6 @@
 """`cnncc explain`: what a code of a diagnostic means, or why the layers of a network share kernels
-or do not. The second prints the ledger of fusion, in which every edge of the graph has an entry."""
+or do not. The second prints the ledger of fusion, in which every edge of the graph has an entry,
+and why each convolution is computed as it is."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from cnncc.cli.choosing import all_chosen, choice_lines, choices_json
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, print_json
 from cnncc.cli.verbs import Verbs, add_json, add_net_arguments, add_precision, net_arguments
@@ -37,7 +39,8 @@ def add(verbs: Verbs) -> None:
             "cnncc explain vgg19 --precision bf16",
         ],
         "For a network: a line for every edge of its graph, grouped by kernel. + edges are fused\n"
-        "and keep a tensor out of memory; - edges are not, and the line says why. With\n"
+        "and keep a tensor out of memory; - edges are not, and the line says why. Then which\n"
+        "convolutions use Winograd's minimal filtering, and what `cnncc tune` has measured. With\n"
         "--precision bf16 first a line for every layer with weights: + reads them in bf16.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
@@ -59,13 +62,16 @@ def explain(options: argparse.Namespace) -> int:
         options.topic, net_arguments(options), train=options.train, precision=options.precision
     )
     fused = request.fused()
-    found = choices(request.graph) if request.bf16 else ()
+    rounded = choices(request.graph) if request.bf16 else ()
+    found = [] if options.train else all_chosen(request.graph, fused.graph, request.choices)
     if options.json:
-        print_json(as_json(fused) | ({"bf16": list(map(_choice, found))} if request.bf16 else {}))
+        bf16 = {"bf16": list(map(_choice, rounded))} if request.bf16 else {}
+        print_json({**as_json(fused), **bf16, "choices": choices_json(found)})
         return DONE
     if request.bf16:
-        print("\n".join([*_choice_lines(found), ""]))
-    print("\n".join(ledger_lines(fused, only_fused=options.fused)))
+        print("\n".join([*_choice_lines(rounded), ""]))
+    lines = [*ledger_lines(fused, only_fused=options.fused), *choice_lines(found)]
+    print("\n".join(lines))
     return DONE
 
 

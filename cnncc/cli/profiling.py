@@ -110,6 +110,7 @@ def _measured(options: argparse.Namespace) -> Profile:
     shape = concrete_shape(graph, options.batch, dict(options.extents))
     model = Model.of(
         network,
+        batch=options.batch,
         precision=options.precision,
         num_threads=options.threads,
         max_memory=options.max_memory,

@@ -14,6 +14,7 @@ from cnncc.errors import Diagnostic, SpecError, printable
 from cnncc.graph.ir import Graph
 from cnncc.graph.text import print_graph
 from cnncc.loops.text import print_nest
+from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.training import StepGraph, training_graph
@@ -87,8 +88,19 @@ class Request:
             self._check_claims()
         return compiler.kernels(
             self.graph, self.checked.module, fuse=self.fuse, phases=phases, exact=self.exact,
-            bf16=self.bf16,
+            bf16=self.bf16, measured=self.choices,
         )  # fmt: skip
+
+    @cached_property
+    def choices(self) -> Choices:
+        """What was measured on this machine for such calls of inference."""
+        if self.train:
+            return NONE
+        from cnncc.targets.cpu.machine import detect
+        from cnncc.targets.tuned import Key, saved_choices
+
+        precision = "exact" if self.exact else "bf16" if self.bf16 else "default"
+        return saved_choices(Key(self.threads or detect().cores, self.batch, precision))
 
     def _check_claims(self) -> None:
         """What the net claims of its compiled form, which is that of inference."""
@@ -113,6 +125,7 @@ class Request:
             threads=self.threads,
             max_memory=self.max_memory,
             guard="loss" if self.step else "",
+            widths=self.choices.widths_in(self.fused().graph),
         )
 
     @property

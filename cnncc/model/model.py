@@ -93,9 +93,12 @@ class Model:
         seed: int = 0,
     ) -> Model:
         """What `cnncc.compile` does, for a network that was read already."""
-        options = Options.checked(target, fuse, precision, num_threads, max_memory, train)
+        samples = None if batch is None else positive("batch", batch)
+        options = Options.checked(
+            target, fuse, precision, num_threads, max_memory, train=train, batch=samples
+        )
         model = Model(network, options, train=train, seed=as_seed(seed))
-        model._programs.bind(None if batch is None else positive("batch", batch))
+        model._programs.bind(samples)
         return model
 
     # --- inference ---

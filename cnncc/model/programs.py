@@ -22,12 +22,15 @@ from cnncc.io.layout import TensorInfo
 from cnncc.model.arguments import one_of, positive
 from cnncc.model.network import Network, Variant
 from cnncc.ops.base import Op
+from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
+from cnncc.targets.cpu.machine import detect
 from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from cnncc.targets.locks import Lock
 from cnncc.targets.runtime import Ready, Runtime, Shape, Store
+from cnncc.targets.tuned import Key, saved_choices
 from cnncc.train.init import initial
 from cnncc.train.metrics import Classification, classifications
 
@@ -48,16 +51,13 @@ class Options:
     max_memory: int | None = None
     exact: bool = False  # every sum in the order of its definition
     bf16: bool = False  # weights that are used once per sample are rounded to bf16
+    choices: Choices = NONE  # what was measured
 
     @staticmethod
     def checked(
-        target: str,
-        fuse: bool,
-        precision: str,
-        threads: int | None,
-        max_memory: int | None,
-        train: bool,
-    ) -> Options:
+        target: str, fuse: bool, precision: str, threads: int | None, max_memory: int | None, *,
+        train: bool = False, batch: int | None = None,
+    ) -> Options:  # fmt: skip
         """Options as a person gives them. Raises ValueError and TypeError."""
         one_of("target", target, ("cpu", "interp"))
         one_of("precision", precision, PRECISIONS)
@@ -71,7 +71,8 @@ class Options:
                 "float32: train with precision='default', then load the weights into a model "
                 "compiled without train=True"
             )
-        return Options(target, fuse, threads, max_memory, exact, bf16)
+        choices = saved_choices(Key(threads or detect().cores, batch or 1, precision))
+        return Options(target, fuse, threads, max_memory, exact, bf16, choices)
 
     @property
     def precision(self) -> str:
@@ -322,11 +323,15 @@ class Programs:
             max_memory=self.options.max_memory,
             panels=not self.train and store is self.store,
             guard=guard,
+            widths={} if phases else self.options.choices.widths_in(grouped.graph),
         )
 
     def fused(
         self, graph: Graph, module: Module, enabled: bool, phases: dict[str, int] | None
     ) -> Fused:
         """The kernels of a graph, with what the spec forbids and requires."""
-        exact, bf16 = self.options.exact, self.options.bf16
-        return kernels(graph, module, fuse=enabled, phases=phases, exact=exact, bf16=bf16)
+        options = self.options
+        return kernels(
+            graph, module, fuse=enabled, phases=phases, exact=options.exact, bf16=options.bf16,
+            measured=options.choices,
+        )  # fmt: skip

@@ -33,6 +33,7 @@ __all__ = ["CacheInfo", "cache_clear", "cache_folder", "cache_info", "load_code"
 _MODULE_PREFIXES = ("k_", "e_")
 _MACHINE_CODE_SUFFIX = ".code"
 _TEMPORARY_PREFIX = ".new-"
+MEASURED_PREFIX = "tuned_"  # of what `tuned.py` keeps here
 
 # Settings of Numba that change machine code, and the modules whose code becomes part of emitted
 # modules.
@@ -110,7 +111,8 @@ def _own_files() -> Iterator[Path]:
     for entry in sorted(cache_folder().iterdir()):
         name = entry.name
         module = name.startswith(_MODULE_PREFIXES) and name.endswith(".py")
-        if module or name.endswith(_MACHINE_CODE_SUFFIX) or name.startswith(_TEMPORARY_PREFIX):
+        code = name.endswith(_MACHINE_CODE_SUFFIX)
+        if module or code or name.startswith((_TEMPORARY_PREFIX, MEASURED_PREFIX)):
             yield entry
 
 

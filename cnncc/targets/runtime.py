@@ -60,10 +60,11 @@ class Runtime:
         max_memory: int | None = None,
         panels: bool = True,
         guard: str = "",
+        widths: Mapping[str, int] | None = None,
     ) -> None:
-        """`guard`: the public name of an output of one number. With it all phases run as one,
-        WHOLE, and the last of them, which updates parameters, is left out when the number is not
-        finite.
+        """`widths`: as for `compile_program`. `guard`: the public name of an output of one number.
+        With it all phases run as one, WHOLE, and the last of them, which updates parameters, is
+        left out when the number is not finite.
         """
         machine = detect()
         wide = machine.lanes_f32 if dtype is DType.F32 else machine.lanes_f64
@@ -73,7 +74,7 @@ class Runtime:
         self.phases = with_prepared(self.graph, phases or {})
         self.program: Program = compile_program(
             fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels,
-            guard=guard,
+            guard=guard, widths=widths,
         )  # fmt: skip
         self.entries = self.program.entries
         self._bindings: OrderedDict[Shape, Binding] = OrderedDict()

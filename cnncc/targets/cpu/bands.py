@@ -170,7 +170,7 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
         "    units = table[first + 0]",
         "    bands = table[first + 1]",
         "    lots = table[first + 2]  # pieces of memory: a lot of bands follow each other in one",
-        "    begin = table[first + 3]",
+        "    begin = first + table[first + 3]",
         "    for lot in range(lots * share // shares, lots * (share + 1) // shares):",
         "        for band in range(bands * lot // lots, bands * (lot + 1) // lots):",
         f"            own = begin + band * {starts[3]}",

@@ -46,17 +46,18 @@ _GENERATOR = {
 }
 
 
-def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
-    """The kernel for a nest. Ensures: the text computes the nest's bits, for any number of shares.
+def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int, width: int = 0) -> Emitted:
+    """The kernel for a nest, with register tiles of `width` positions where that is possible and
+    not 0. Ensures: the text computes the nest's bits, for any width and any number of shares.
 
     A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment
     of the kernel.
     """
-    return _emitted(nest_key(nest), memory, dtype, lanes)
+    return _emitted(nest_key(nest), memory, dtype, lanes, width)
 
 
 @lru_cache(maxsize=1024)  # a deep network has many kernels, but few different ones
-def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
+def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int, width: int) -> Emitted:
     nest = lift(explicit(expand(key.nest, dtype), memory.haloed))
     segments: list[_Segment] = []
     for number, loop in enumerate(nest.body):
@@ -64,7 +65,8 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
             raise CompilerBug(
                 "emit", type(loop).__name__, "a kernel's outermost loops are parallel"
             )
-        segments.append(_segment(nest.with_body((loop,)), memory, dtype, lanes, number))
+        part = nest.with_body((loop,))
+        segments.append(_segment(part, memory, dtype, lanes, width, number))
     arguments = list(dict.fromkeys(a for s in segments for a in s.printer.arguments))
     tasks = [line for s in segments for line in s.lines]
     words = sorted({w for s in segments for w in s.printer.names})
@@ -111,16 +113,22 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
     )
 
 
-def _segment(nest: Nest, memory: Memory, dtype: DType, lanes: int, number: int) -> _Segment:
+def _segment(
+    nest: Nest, memory: Memory, dtype: DType, lanes: int, width: int, number: int
+) -> _Segment:
     """One loop nest of a kernel: in lanes if it has a vector form, else element by element."""
     _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
         held, again = registers(lanes, dtype), not memory.in_place
-        schedule = choose(nest, memory.innermost, lanes, held=held, again=again)
+
+        def scheduled(nest: Nest) -> Schedule:
+            return choose(nest, memory.innermost, lanes, held=held, again=again, wanted=width)
+
+        schedule = scheduled(nest)
         split = Split(nest, {})
         if schedule.blocked and schedule.lanes > 1:
             split = split_phases(nest, keep={schedule.vector})
-            schedule = choose(split.nest, memory.innermost, lanes, held=held, again=again)
+            schedule = scheduled(split.nest)
         try:
             return _Segment(split, memory, dtype, schedule, number)
         except NotInLanes:

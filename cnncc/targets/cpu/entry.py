@@ -17,14 +17,13 @@ from cnncc.tensor import TensorType
 
 @dataclass(frozen=True)
 class Call:
-    """One step: the kernel's module and the numbers of its tensors; `first` is where its integers
-    begin, `alone` where the table says whether one thread does it.
+    """One step: the kernel's module and the numbers of its tensors; `first` is where the table says
+    whether one thread does it, and the kernel's integers come next.
     """
 
     module: str
     tensors: tuple[int, ...]
     first: int
-    alone: int
     comment: tuple[str, ...]
 
 
@@ -113,8 +112,8 @@ def _function(
         lines += [
             "",
             *(f"    # {_safe(c)}" for c in call.comment),
-            f"    step(control, tid, size, {number}, table[{call.alone}], "
-            f"{kernel}, {tensors}, table, {call.first})",
+            f"    step(control, tid, size, {number}, table[{call.first}], "
+            f"{kernel}, {tensors}, table, {call.first + 1})",
         ]
     return lines
 

@@ -62,8 +62,13 @@ class Step:
         return (*(s.text for s in self.parts), self.text)
 
     @property
+    def places(self) -> int:
+        """Of the table: whether one thread does it, and its integers."""
+        return 1 + self.integers
+
+    @property
     def integers(self) -> int:
-        """How many places of the table are its own."""
+        """How many integers its kernel takes."""
         if self.emitted:
             return len(self.emitted.arguments)
         return BAND_INTEGERS if self.parts else BORDER_INTEGERS
@@ -129,6 +134,7 @@ def compile_program(
     phases: Mapping[str, int],
     panels: bool = True,
     guard: str = "",
+    widths: Mapping[str, int] | None = None,
 ) -> Program:
     """Emit and compile every kernel of a fused graph.
 
@@ -136,8 +142,10 @@ def compile_program(
     With `panels` parameters that are only read in blocks of lanes are stored block by block.
     Programs that share parameters must agree on it. With `guard`, the public name of an output of
     one number, all phases are one entry, WHOLE, whose last phase runs only when it is finite.
+    `widths`: positions of the register tiles of the kernels that compute these nodes, where the
+    schedule's own are not wanted.
     """
-    return _Compiler(fused, dtype, lanes, phases, panels, guard).program()
+    return _Compiler(fused, dtype, lanes, phases, panels, guard, widths or {}).program()
 
 
 def program_texts(
@@ -150,7 +158,7 @@ def program_texts(
     guard: str = "",
 ) -> tuple[list[str], list[str]]:
     """What `compile_program` would compile: the text of each call's kernel, and the entries'."""
-    found = _Compiler(fused, dtype, lanes, phases, panels, guard)
+    found = _Compiler(fused, dtype, lanes, phases, panels, guard, {})
     steps = found.steps()
     return [t for s in steps for t in s.texts], list(found.entry_texts(steps).values())
 
@@ -164,8 +172,9 @@ class _Compiler:
         phases: Mapping[str, int],
         panels: bool,
         guard: str,
+        widths: Mapping[str, int],
     ) -> None:
-        self.panels, self.guard = panels, guard
+        self.panels, self.guard, self.widths = panels, guard, widths
         self.fused, self.graph, self.dtype, self.lanes, self.phases = (
             fused,
             fused.graph,
@@ -240,9 +249,10 @@ class _Compiler:
 
     def _run(self, phase: int, kernels: Sequence[Kernel]) -> list[Step]:
         """The steps of kernels that run as one: borders, then the kernels."""
-        steps = [s for kernel in kernels for s in self._steps(phase, kernel)]
         if len(kernels) == 1:
-            return steps
+            return self._steps(phase, kernels[0], self.widths)
+        # bands are whole register tiles as the model chooses them
+        steps = [s for kernel in kernels for s in self._steps(phase, kernel, {})]
         parts, tensors = tuple(s for s in steps if s.emitted), tensors_of(kernels)
         callees = [Callee(module_name(s.text, kind="kernel"), s.tensors, s.integers) for s in parts]
         text = band_text(callees, {t: self.tensors[t].type.dtype.value for t in tensors})
@@ -250,7 +260,7 @@ class _Compiler:
         whole = Step(phase, tensors, None, None, text, comment, parts=parts)
         return [*(s for s in steps if not s.emitted), whole]
 
-    def _steps(self, phase: int, kernel: Kernel) -> list[Step]:
+    def _steps(self, phase: int, kernel: Kernel, widths: Mapping[str, int]) -> list[Step]:
         nest = kernel.nest
         tensors = dict(zip((b.name for b in nest.buffers), kernel.tensors, strict=True))
         own = borders(nest)
@@ -261,7 +271,8 @@ class _Compiler:
         memory = Memory(
             inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
         )
-        emitted = emit(nest, memory, self.dtype, self.lanes)
+        width = next((widths[n.name] for n in kernel.nodes if n.name in widths), 0)
+        emitted = emit(nest, memory, self.dtype, self.lanes, width)
         steps = []
         for name in map(self.declared.root, kernel.writes):
             tensor = self.tensors[name]
@@ -321,11 +332,9 @@ class _Compiler:
         """The calls of all steps with their phases."""
         numbers = {name: i for i, name in enumerate(self.tensors)}
         calls, first = [], 0
-        total = sum(step.integers for step in steps)
-        for number, step in enumerate(steps):
+        for step in steps:
             name = module_name(step.text, kind="kernel")
             tensors = tuple(numbers[t] for t in step.tensors)
-            call = Call(name, tensors, first, total + number, step.comment)
-            calls.append((step.phase, call))
-            first += step.integers
+            calls.append((step.phase, Call(name, tensors, first, step.comment)))
+            first += step.places
         return calls

@@ -27,25 +27,22 @@ CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside
 def table_of(
     program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
 ) -> Array:
-    """The integers of every step at its place, behind them whether one thread does each step, and
-    the integers of all bands.
-    """
+    """Of every step whether one thread does it and its integers, behind them those of all bands."""
     integers: list[int] = []
     bands: list[Array] = []
-    begin = sum(step.integers for step in program.steps) + len(program.steps)
+    begin = sum(step.places for step in program.steps)
     for step in program.steps:
+        macs = macs_of(program, step, values["*"], values)
+        integers.append(int(is_small(macs, traffic_of(program, step, placements)[0])))
         if step.parts:
             cut, own = _banded(program, step, placements, values, threads)
-            integers += [cut.units, cut.bands, cut.lots, begin]
+            integers += [cut.units, cut.bands, cut.lots, begin - len(integers)]  # from its own on
             bands.append(own)
             begin += len(own)
         elif step.emitted is None:
             integers += border_arguments(placements[step.tensors[0]])
         else:
             integers += _integers(step, placements, values, threads)
-    for step in program.steps:
-        macs = macs_of(program, step, values["*"], values)
-        integers.append(int(is_small(macs, traffic_of(program, step, placements)[0])))
     return np.concatenate([np.array(integers or [0], np.int64), *bands])
 
 
