@@ -85,8 +85,8 @@ def test_the_taps_of_a_row_and_their_channels(dilation: int, turns: tuple[int, i
     for s in runtime.program.steps:
         if s is step:
             break
-        first += s.integers
+        first += s.places
     table = runtime.bind(runtime._shape({"x": x})).table
     names = step.emitted.arguments
-    found = [table[first + names.index(n)] for n in ("turns0_0", "length0_0")]
+    found = [table[first + 1 + names.index(n)] for n in ("turns0_0", "length0_0")]
     assert tuple(found) == turns
