@@ -90,7 +90,8 @@ def error(layer: Layer, threads: int = 1) -> Error:
         theirs = layer.torch(torch.from_numpy(x), torch.from_numpy(w)).numpy()
     default, exact = (layer.compiled(w, p, 1, threads)(x) for p in ("default", "exact"))
     chosen = choices(compiler.front(layer.text).graph)
-    algorithm = "".join(f"F({m}x{m},{layer.window}x{layer.window})" for m in chosen.values()) or "direct"
+    taps = f"{layer.window}x{layer.window}"
+    algorithm = "".join(f"F({m}x{m},{taps})" for m in chosen.values()) or "direct"
     return Error(algorithm, *(relative_l2(y, expected) for y in (default, exact, theirs)))
 
 

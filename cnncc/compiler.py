@@ -17,11 +17,13 @@ from cnncc.graph.locate import Located, locate
 from cnncc.graph.module import Module
 from cnncc.graph.text import print_graph
 from cnncc.ops import LAYERS
+from cnncc.passes.bf16 import with_bf16
 from cnncc.passes.check import check, check_memory, is_planned, number
+from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.fuse import Fused
 from cnncc.passes.fuse import fuse as fuse_graph
 from cnncc.passes.require import check_requirements
-from cnncc.passes.winograd import with_winograd
+from cnncc.passes.winograd import choices, with_winograd
 from cnncc.syntax.dump import dump
 
 if TYPE_CHECKING:
@@ -68,18 +70,24 @@ def kernels(
     fuse: bool = True,
     phases: Mapping[str, int] | None = None,
     exact: bool = False,
+    bf16: bool = False,
+    measured: Choices = NONE,
 ) -> Fused:
     """The kernels of a graph of the module's net, and the ledger: one reason per edge.
 
     `phases` is given for a training graph. With `exact` every sum has the order of its definition;
-    without, convolutions of inference may be computed in fewer multiplications. Raises SpecError
+    without, convolutions of inference may be computed in fewer multiplications. With `bf16` layers
+    of inference that use each weight once read their weights rounded to bf16. `measured` decides
+    where the spec claims nothing that this could break. Raises SpecError
     (E0503) when the spec requires a fusion that cannot be had. `require fused` speaks of inference:
     the kernels of training also write what backward reads, and its batch statistics need a whole
     convolution first, so of a training graph nothing is required; nor with `fuse` off, where every
     node is a kernel.
     """
+    if phases is None and bf16:
+        graph = with_bf16(graph)
     if phases is None and not exact:
-        graph = with_winograd(graph)
+        graph = with_winograd(graph, choices(graph, measured, claimed(graph, module)))
     alone = set(module.nofuse)
     edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
     apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
@@ -87,6 +95,15 @@ def kernels(
     if fuse and phases is None:
         check_requirements(fused, module)
     return fused
+
+
+def claimed(graph: Graph, module: Module) -> set[str]:
+    """The nodes whose kernels the net makes claims about: those that it requires to be fused, or
+    all where it expects something of its memory.
+    """
+    if any(is_planned(e) for e in module.expectations):
+        return {n.name for n in graph.nodes}
+    return {n for r in module.requirements for _, nodes in r.layers for n in nodes}
 
 
 def planned(
@@ -114,6 +131,7 @@ def check_claims(
     batch: int = 1,
     symbols: Mapping[str, int] | None = None,
     exact: bool = False,
+    bf16: bool = False,
     limit: int | None = None,
 ) -> None:
     """Check what the net claims of its compiled form: `require fused`, and conditions on `memory`.
@@ -124,7 +142,7 @@ def check_claims(
     claims = any(is_planned(e) for e in module.expectations)
     if not claims and not module.requirements:
         return
-    fused = kernels(graph, module, exact=exact)
+    fused = kernels(graph, module, exact=exact, bf16=bf16)
     open_extents = {s for n in graph.of("input") for s in n.type.symbols} - set(symbols or {})
     if claims and not open_extents:
         from cnncc.targets.cpu.portions import at_a_time

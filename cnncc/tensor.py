@@ -15,7 +15,7 @@ from enum import StrEnum
 
 class DType(StrEnum):
     """Element types. Values inside kernels are computed in the network's float type (f32 or
-    f64).
+    f64); bf16, the upper half of an f32, is a way to keep floats in memory.
     """
 
     F32 = "f32"
@@ -24,14 +24,20 @@ class DType(StrEnum):
     U16 = "u16"
     I32 = "i32"
     I64 = "i64"
+    BF16 = "bf16"
 
     @property
     def bytes(self) -> int:
-        return {"f32": 4, "f64": 8, "u8": 1, "u16": 2, "i32": 4, "i64": 8}[self.value]
+        return {"f32": 4, "f64": 8, "u8": 1, "u16": 2, "i32": 4, "i64": 8, "bf16": 2}[self.value]
 
     @property
     def is_float(self) -> bool:
+        """Whether values are computed in this type."""
         return self in (DType.F32, DType.F64)
+
+    @property
+    def is_integer(self) -> bool:
+        return not self.is_float and self is not DType.BF16
 
 
 @dataclass(frozen=True, order=True)

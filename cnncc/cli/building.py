@@ -15,6 +15,7 @@ from cnncc.cli.verbs import (
     add_extents,
     add_machine,
     add_net,
+    add_precision,
     net_arguments,
     positive,
 )
@@ -60,6 +61,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--train", action="store_true", help="a whole training step")
     parser.add_argument("--no-fuse", action="store_true", help="one kernel for each operator")
     parser.add_argument("--batch", type=positive, default=1, help="of the plan (default: 1)")
+    add_precision(parser)
     add_extents(parser)
     add_machine(parser)
 
@@ -75,6 +77,7 @@ def compile_net(options: argparse.Namespace) -> int:
         extents=dict(options.extents),
         threads=options.threads,
         max_memory=options.max_memory,
+        precision=options.precision,
     )
     if not options.emit and options.output is None:
         return _compile(request)

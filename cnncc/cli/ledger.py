@@ -1,5 +1,6 @@
 """`cnncc explain`: what a code of a diagnostic means, or why the layers of a network share kernels
-or do not. The second prints the ledger of fusion, in which every edge of the graph has an entry."""
+or do not. The second prints the ledger of fusion, in which every edge of the graph has an entry,
+and why each convolution is computed as it is."""
 
 from __future__ import annotations
 
@@ -9,10 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from cnncc.cli.choosing import all_chosen, choice_lines, choices_json
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, print_json
-from cnncc.cli.verbs import Verbs, add_json, add_net_arguments, net_arguments
+from cnncc.cli.verbs import Verbs, add_json, add_net_arguments, add_precision, net_arguments
 from cnncc.errors import CODES, Diagnostic, SpecError, did_you_mean, printable
+from cnncc.passes.bf16 import Choice, choices
+from cnncc.passes.check import number as grouped
+from cnncc.passes.count import total
 from cnncc.passes.fuse import Fused, Verdict
 from cnncc.passes.lower import Kernel
 from cnncc.tensor import Extent
@@ -31,14 +36,18 @@ def add(verbs: Verbs) -> None:
             "cnncc explain lenet_digits",
             "cnncc explain resnet50 --fused",
             "cnncc explain lenet_digits --train --json",
+            "cnncc explain vgg19 --precision bf16",
         ],
         "For a network: a line for every edge of its graph, grouped by kernel. + edges are fused\n"
-        "and keep a tensor out of memory; - edges are not, and the line says why.",
+        "and keep a tensor out of memory; - edges are not, and the line says why. Then which\n"
+        "convolutions use Winograd's minimal filtering, and what `cnncc tune` has measured. With\n"
+        "--precision bf16 first a line for every layer with weights: + reads them in bf16.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
     add_net_arguments(parser)
     parser.add_argument("--train", action="store_true", help="the graph of a training step")
     parser.add_argument("--fused", action="store_true", help="leave out the edges not fused")
+    add_precision(parser)
     add_json(parser, "the ledger")
 
 
@@ -49,12 +58,47 @@ def explain(options: argparse.Namespace) -> int:
         return DONE
     from cnncc.cli.stages import Request
 
-    fused = Request(options.topic, net_arguments(options), train=options.train).fused()
+    request = Request(
+        options.topic, net_arguments(options), train=options.train, precision=options.precision
+    )
+    fused = request.fused()
+    rounded = choices(request.graph) if request.bf16 else ()
+    found = [] if options.train else all_chosen(request.graph, fused.graph, request.choices)
     if options.json:
-        print_json(as_json(fused))
-    else:
-        print("\n".join(ledger_lines(fused, only_fused=options.fused)))
+        bf16 = {"bf16": list(map(_choice, rounded))} if request.bf16 else {}
+        print_json({**as_json(fused), **bf16, "choices": choices_json(found)})
+        return DONE
+    if request.bf16:
+        print("\n".join([*_choice_lines(rounded), ""]))
+    lines = [*ledger_lines(fused, only_fused=options.fused), *choice_lines(found)]
+    print("\n".join(lines))
     return DONE
+
+
+def _choice_lines(found: Sequence[Choice]) -> list[str]:
+    """Which layers read their weights in bf16, and why the others do not."""
+    halved = {c.weights.name: c.weights.type.elements for c in found if c.halved}
+    every = {c.weights.name: c.weights.type.elements for c in found}
+    names = [f"{printable(c.node.name)} ({c.node.op.name})" for c in found]
+    wide = max(map(len, names), default=0)
+    return [
+        f"bf16: {sum(c.halved for c in found)} of {len(found)} layers with weights, "
+        f"{grouped(total(halved.values()))} of {grouped(total(every.values()))} weights",
+        *(
+            f"  {'+' if c.halved else '-'} {name:{wide}}  {c.reason}"
+            for c, name in zip(found, names, strict=True)
+        ),
+    ]
+
+
+def _choice(c: Choice) -> dict[str, Any]:
+    return {
+        "layer": c.node.name,
+        "operator": c.node.op.name,
+        "weights": c.weights.name,
+        "bf16": c.halved,
+        "reason": c.reason,
+    }
 
 
 def _explanation(code: str) -> str:

@@ -12,14 +12,16 @@ from cnncc.cli.stages import Request
 Memory = Mapping[str, Mapping[str, int]]
 
 
-def planned_memory(net: str, arguments: Mapping[str, bool | int | float]) -> dict[str, Any]:
-    """Bytes planned for `inference` of one sample and, with a `train` block, for `training` at its
-    batch: `batch`, `activations` (the arena), `parameters` (all that outlives a run) and their sum,
-    `peak`. Empty when they depend on symbolic extents.
+def planned_memory(
+    net: str, arguments: Mapping[str, bool | int | float], precision: str = "default"
+) -> dict[str, Any]:
+    """Bytes planned for `inference` of one sample, in that precision, and, with a `train` block,
+    for `training` at its batch: `batch`, `activations` (the arena), `parameters` (all that outlives
+    a run) and their sum, `peak`. Empty when they depend on symbolic extents.
 
     Raises SpecError (E0501, E0503) when the net claims otherwise, and what `compiler.front` raises.
     """
-    requests = {"inference": Request(net, arguments)}
+    requests = {"inference": Request(net, arguments, precision=precision)}
     training = requests["inference"].checked.module.training
     if training is not None:
         requests["training"] = Request(net, arguments, train=True, batch=training.batch)

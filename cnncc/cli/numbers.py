@@ -6,7 +6,7 @@ import argparse
 
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import print_json, print_table
-from cnncc.cli.verbs import Verbs, add_json, add_net, net_arguments
+from cnncc.cli.verbs import Verbs, add_json, add_net, add_precision, net_arguments
 from cnncc.tensor import Extent
 
 ABOUT = """\
@@ -70,25 +70,27 @@ def add(verbs: Verbs) -> None:
         default="hidden",
         help="which units to count: hidden (default), with those of the input, of the output, all",
     )
+    add_precision(parser)
     add_json(parser)
 
 
 def report(options: argparse.Namespace) -> int:
     """Print the table, the totals, and the conditions on symbolic extents."""
-    from cnncc import compiler
     from cnncc.cli.memory import memory_lines, planned_memory
+    from cnncc.cli.stages import Request
     from cnncc.passes import report as numbers
     from cnncc.passes.check import number
     from cnncc.passes.count import count, total
     from cnncc.passes.report_tables import TABLES as FURTHER
     from cnncc.passes.report_tables import fused_traffic, shift_lines, shift_table
 
-    checked = compiler.front(options.net, arguments=net_arguments(options))
-    graph, memory = checked.graph, planned_memory(options.net, net_arguments(options))
+    request = Request(options.net, net_arguments(options), precision=options.precision)
+    graph = request.checked.graph
+    memory = planned_memory(options.net, net_arguments(options), options.precision)
     counts = count(graph)
     units = total(getattr(counts, name) for name in UNITS[options.units])
     if options.json:
-        fused = fused_traffic(compiler.kernels(graph, checked.module))
+        fused = fused_traffic(request.fused())
         print_json(
             {
                 **numbers.report(graph),
@@ -114,7 +116,7 @@ def report(options: argparse.Namespace) -> int:
     for line in shift_lines(graph):
         print(f"shifts       {line}")
     if "traffic" in options.tables:
-        fused = fused_traffic(compiler.kernels(graph, checked.module))
+        fused = fused_traffic(request.fused())
         print(f"traffic      {number(counts.traffic)}, and {number(fused)} with fused kernels")
     for condition in graph.conditions:
         print(

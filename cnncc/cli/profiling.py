@@ -19,6 +19,7 @@ from cnncc.cli.verbs import (
     add_json,
     add_machine,
     add_net,
+    add_precision,
     net_arguments,
     positive,
 )
@@ -60,12 +61,7 @@ def add(verbs: Verbs) -> None:
     )
     add_net(parser)
     parser.add_argument("--batch", type=positive, default=1, help="samples per call (default: 1)")
-    parser.add_argument(
-        "--precision",
-        choices=("default", "exact"),
-        default="default",
-        help="exact: every convolution directly, none by Winograd's minimal filtering",
-    )
+    add_precision(parser)
     parser.add_argument(
         "--repeats",
         metavar="N",
@@ -114,6 +110,7 @@ def _measured(options: argparse.Namespace) -> Profile:
     shape = concrete_shape(graph, options.batch, dict(options.extents))
     model = Model.of(
         network,
+        batch=options.batch,
         precision=options.precision,
         num_threads=options.threads,
         max_memory=options.max_memory,

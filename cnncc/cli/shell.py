@@ -21,6 +21,7 @@ from cnncc.cli import (
     relaxing,
     texts,
     tracing,
+    tuning,
     upkeep,
     using,
     verifying,
@@ -61,6 +62,7 @@ GROUPS = (
     viewing,
     benching,
     profiling,
+    tuning,
     verifying,
     upkeep,
 )

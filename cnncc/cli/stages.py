@@ -14,6 +14,7 @@ from cnncc.errors import Diagnostic, SpecError, printable
 from cnncc.graph.ir import Graph
 from cnncc.graph.text import print_graph
 from cnncc.loops.text import print_nest
+from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.training import StepGraph, training_graph
@@ -43,6 +44,19 @@ class Request:
     extents: Mapping[str, int] = field(default_factory=dict)
     threads: int | None = None
     max_memory: int | None = None
+    precision: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.train and self.precision == "bf16":
+            raise UsageError("--precision bf16 is for inference: leave out --train")
+
+    @property
+    def exact(self) -> bool:
+        return self.precision == "exact"
+
+    @property
+    def bf16(self) -> bool:
+        return self.precision == "bf16"
 
     @cached_property
     def checked(self) -> compiler.Checked:
@@ -72,7 +86,21 @@ class Request:
         phases = self.step.phases if self.step else None
         if self.fuse:
             self._check_claims()
-        return compiler.kernels(self.graph, self.checked.module, fuse=self.fuse, phases=phases)
+        return compiler.kernels(
+            self.graph, self.checked.module, fuse=self.fuse, phases=phases, exact=self.exact,
+            bf16=self.bf16, measured=self.choices,
+        )  # fmt: skip
+
+    @cached_property
+    def choices(self) -> Choices:
+        """What was measured on this machine for such calls of inference."""
+        if self.train:
+            return NONE
+        from cnncc.targets.cpu.machine import detect
+        from cnncc.targets.tuned import Key, saved_choices
+
+        precision = "exact" if self.exact else "bf16" if self.bf16 else "default"
+        return saved_choices(Key(self.threads or detect().cores, self.batch, precision))
 
     def _check_claims(self) -> None:
         """What the net claims of its compiled form, which is that of inference."""
@@ -81,7 +109,7 @@ class Request:
             found = compiler.front(self.net, arguments=dict(self.arguments))
         compiler.check_claims(
             found.graph, found.module, batch=self.batch, symbols=dict(self.extents),
-            limit=self.max_memory,
+            exact=self.exact, bf16=self.bf16, limit=self.max_memory,
         )  # fmt: skip
 
     @cached_property
@@ -97,6 +125,7 @@ class Request:
             threads=self.threads,
             max_memory=self.max_memory,
             guard="loss" if self.step else "",
+            widths=self.choices.widths_in(self.fused().graph),
         )
 
     @property

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from cnncc.cli.arrays import read_arrays, writable, write_arrays
 from cnncc.cli.failures import DONE, UsageError
 from cnncc.cli.output import print_json
-from cnncc.cli.verbs import Verbs, add_json, add_machine, add_net, natural, net_arguments, positive
+from cnncc.cli.verbs import (
+    Verbs,
+    add_json,
+    add_machine,
+    add_net,
+    add_precision,
+    natural,
+    net_arguments,
+    positive,
+)
 from cnncc.errors import Diagnostic, SpecError, printable
 
 if TYPE_CHECKING:
@@ -58,6 +67,7 @@ def add(verbs: Verbs) -> None:
         [
             "cnncc eval lenet_digits --weights digits.safetensors --data digits",
             "cnncc eval net.cnn --weights w.safetensors --data images.npz --split train --json",
+            "cnncc eval net.cnn --weights w.safetensors --data images.npz --precision bf16",
         ],
         "The network needs a `train` block, which says what the loss is.",
     )
@@ -81,6 +91,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=positive, default=BATCH, help=f"samples at a time (default: {BATCH})"
     )
+    add_precision(parser)
 
 
 # --- run ---------------------------------------------------------------------------------------
@@ -118,7 +129,12 @@ def loaded(options: argparse.Namespace) -> Model:
     from cnncc.model import Model, Network
 
     network = Network.read(options.net, net_arguments(options))
-    model = Model.of(network, num_threads=options.threads, max_memory=options.max_memory)
+    model = Model.of(
+        network,
+        precision=options.precision,
+        num_threads=options.threads,
+        max_memory=options.max_memory,
+    )
     model.load_weights(options.weights)
     return model
 

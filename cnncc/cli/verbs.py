@@ -118,6 +118,20 @@ def extent(text: str) -> tuple[str, int]:
     return name, positive(number)
 
 
+PRECISIONS = ("default", "exact", "bf16")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """`--precision`, as `cnncc.compile` takes it."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="default",
+        help="exact: every convolution directly, none by Winograd's minimal filtering; "
+        "bf16: weights that are used once per sample, as in dense layers, rounded to bfloat16",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")

@@ -19,7 +19,7 @@ MOST_AXES = 4
 def declared_type(body: Evaluator, e: t.TypeExpr, what: str) -> TensorType | None:
     """The type of an input; None after a report."""
     span = e.element_span if e.element_span.known else e.span
-    names = [d.value for d in DType if d is not DType.F64]
+    names = [d.value for d in DType if d not in (DType.F64, DType.BF16)]
     if e.element not in names:
         if e.element == "class":
             helps = ["`class[k]` is for the targets of a `train` block"]

@@ -177,11 +177,16 @@ def _exp(to: _Lets, x: Value) -> Value:
     return to.let("exp", prim("scale2", q, n))
 
 
-def _expm1_inside(to: _Lets, x: Value) -> Value:
-    """exp(x) - 1 inside its range: 2^n (exp(r) - 1) + (2^n - 1), halved so that 2^n fits."""
+def _expm1_reduced(to: _Lets, x: Value) -> tuple[Value, Value]:
+    """m and n with exp(x) - 1 = 2^n m + (2^n - 1), for a finite x."""
     n, r = _reduced(to, x)
     q = to.horner(to.constants.exp, r)
-    m = to.let("m", prim("fma", prim("mul", r, r), q, r))
+    return to.let("m", prim("fma", prim("mul", r, r), q, r)), n
+
+
+def _expm1_inside(to: _Lets, x: Value) -> Value:
+    """exp(x) - 1 inside its range, halved so that 2^n fits."""
+    m, n = _expm1_reduced(to, x)
     half = to.let("t", prim("scale2", Lit(0.5), n))
     return to.let("h", prim("mul", prim("fma", m, half, prim("sub", half, 0.5)), 2.0))
 
@@ -239,7 +244,9 @@ def _log1p(to: _Lets, x: Value) -> Value:
 def _tanh(to: _Lets, x: Value) -> Value:
     end = 2 * to.constants.tanh_end
     twice = to.let("a", prim("min", prim("mul", prim("abs", x), 2.0), end))
-    m = _expm1_inside(to, twice)
+    m, n = _expm1_reduced(to, twice)
+    power = to.let("t", prim("power2", n))  # fits: the argument ends
+    m = to.let("h", prim("fma", m, power, prim("sub", power, 1.0)))
     return to.let("tanh", prim("copysign", prim("div", m, prim("add", m, 2.0)), x))
 
 

@@ -34,6 +34,7 @@ from cnncc.loops.ir import (
     Var,
 )
 from cnncc.loops.lanes import Array, Axis, Float, Lanes, Mask, any_on, bug, largest
+from cnncc.loops.numerics import from_bf16, to_bf16
 from cnncc.loops.text import print_statement
 from cnncc.loops.walk import subindices
 from cnncc.tensor import DType
@@ -52,10 +53,10 @@ def interpret(
     """Run a nest on arrays, in place.
 
     `arrays` has one array per buffer in the buffer's logical shape: floats for a float buffer (of
-    either width), integers for an integer buffer. `sizes` has a value for every run-time size.
-    `dtype` is the type in which all values are computed. Raises ValueError when these do not fit
-    the nest, and CompilerBug for an access out of range, or, with `check`, for parallel iterations
-    that depend on each other.
+    either width; for bf16 its values), integers for an integer buffer. `sizes` has a value for
+    every run-time size. `dtype` is the type in which all values are computed. Raises ValueError
+    when these do not fit the nest, and CompilerBug for an access out of range, or, with `check`,
+    for parallel iterations that depend on each other.
     """
     missing = [name for name in nest.sizes if name not in sizes]
     if missing:
@@ -73,7 +74,7 @@ def _check_array(array: Array | None, name: str, dtype: DType, shape: tuple[int,
         raise ValueError(f"no array for the buffer {name}")
     if array.shape != shape:
         raise ValueError(f"{name} has the shape {array.shape}, the nest says {shape}")
-    if array.dtype.kind not in ("f" if dtype.is_float else "iu"):
+    if array.dtype.kind not in ("iu" if dtype.is_integer else "f"):
         raise ValueError(f"{name} is {dtype.value} in the nest, but the array is {array.dtype}")
 
 
@@ -197,6 +198,8 @@ class _Run(Lanes):
             self.claim(buffer, places, shape, mask)
         if isinstance(s, Accumulate):
             value = array[places].astype(self.dtype) + value
+        if buffer in self.halved:
+            value = from_bf16(to_bf16(value))
         array[places] = value
 
     def forgotten(self, index: tuple[Index, ...]) -> bool:

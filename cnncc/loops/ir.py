@@ -12,15 +12,15 @@
     nest        ::= Nest(buffers, sizes, (s, ...))
 
 Meaning. Indices are exact integers; `//` and `%` round towards minus infinity and their right side
-is positive. All values are floats of the nest's one compute type (f32 or f64): loading u8 or
-integers converts, storing converts back, and comparisons yield 1.0 or 0.0. Every primitive rounds
-once (`fma` once in all); nothing is reassociated, so a nest has exactly one result, and each
-schedule and target must give its bits. A Load with `outside` yields that constant when any index
-lies outside the buffer; without it an index outside is a bug of the compiler. `Let` introduces a
-local, `Assign` changes one (`acc = fma(x, w, acc)`), visible to the end of the enclosing body. A
-`For` of kind PARALLEL asserts that its iterations are independent: each Store address is written by
-one iteration only. SERIAL iterations run in order. `Size` is a run-time argument of the kernel, so
-one kernel serves all extents; its value is in `Nest.sizes`.
+is positive. All values are floats of the nest's one compute type (f32 or f64): loading u8, integers
+or bf16 converts, storing converts back (to bf16: an f32, rounded to nearest even), and comparisons
+yield 1.0 or 0.0. Every primitive rounds once (`fma` once in all); nothing is reassociated, so a
+nest has exactly one result, and each schedule and target must give its bits. A Load with `outside`
+yields that constant when any index lies outside the buffer; without it an index outside is a bug of
+the compiler. `Let` introduces a local, `Assign` changes one (`acc = fma(x, w, acc)`), visible to
+the end of the enclosing body. A `For` of kind PARALLEL asserts that its iterations are independent:
+each Store address is written by one iteration only. SERIAL iterations run in order. `Size` is a
+run-time argument of the kernel, so one kernel serves all extents; its value is in `Nest.sizes`.
 Indices follow the axes of the tensor type, batch first when the tensor has one: layouts are the
 target's business.
 """
@@ -222,13 +222,13 @@ def all_of(first: Condition, *more: Condition) -> Condition:
 
 # Every primitive with its number of arguments. Comparisons give 1.0 or 0.0; `select` takes such a
 # value first and is true where it is not zero. `max` and `min` propagate NaN. `rint` rounds to
-# nearest even. `scale2(x, n)` is x * 2^n for integer-valued n; `exponent` and `mantissa` take x =
-# mantissa * 2^exponent apart, mantissa in [1, 2).
+# nearest even. `scale2(x, n)` is x * 2^n for integer-valued n, `power2(n)` is 2^n where that is a
+# normal number; `exponent` and `mantissa` take x = mantissa * 2^exponent apart, mantissa in [1, 2).
 PRIMITIVES = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "fma": 3, "sqrt": 1, "abs": 1, "floor": 1,
     "rint": 1,
     "max": 2, "min": 2, "lt": 2, "le": 2, "eq": 2, "ne": 2, "select": 3, "copysign": 2, "scale2": 2,
-    "exponent": 1, "mantissa": 1,
+    "power2": 1, "exponent": 1, "mantissa": 1,
 }  # fmt: skip
 
 # Functions that are not primitive: loops/elementary.py replaces them by polynomials in the

@@ -45,6 +45,7 @@ from cnncc.loops.ir import (
 from cnncc.loops.primitives import PRIMITIVES
 from cnncc.loops.random import uniform
 from cnncc.loops.text import print_access, print_condition, print_index
+from cnncc.tensor import DType
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Integer = int | Array  # the same in all lanes, or one per lane
@@ -79,6 +80,7 @@ class Lanes:
             name: a.reshape(1) if a is not None and a.ndim == 0 else a for name, a in arrays.items()
         }
         self.numbers = {b.name for b in nest.buffers if not b.extents}
+        self.halved = {b.name for b in nest.buffers if b.dtype is DType.BF16}
         self.sizes = sizes
         self.dtype = dtype
         self.check = check

@@ -19,7 +19,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["exponent", "fma", "mantissa", "maximum", "minimum", "relu", "rint", "scale2"]
+__all__ = [
+    "exponent", "fma", "from_bf16", "mantissa", "maximum", "minimum", "power2", "relu", "rint",
+    "scale2", "to_bf16",
+]  # fmt: skip
 
 _VELTKAMP = 134217729.0  # 2**27 + 1 splits a float64 into two halves of at most 26 bits
 
@@ -158,6 +161,18 @@ def scale2(x: Any, n: Any) -> Any:
         return (x * _power_of_two(n, first=True) * _power_of_two(n, first=False))[()]
 
 
+def power2(n: Any) -> Any:
+    """2**n for integer-valued n, which is cut to [-126, 127] in float32 and to [-1022, 1023] in
+    float64 (a NaN counts as the lowest): always a normal number.
+    """
+    (n,) = _operands(n)
+    integer, bias, width = _layout(n.dtype)
+    lowest, highest = n.dtype.type(1 - bias), n.dtype.type(bias)
+    n = np.where(n > lowest, n, lowest)
+    exponent = np.where(n < highest, n, highest).astype(integer)
+    return ((exponent + integer(bias)) << integer(width)).view(n.dtype)[()]
+
+
 def _power_of_two(n: Any, *, first: bool) -> Any:
     """2**(n // 2) if first, else 2**(n - n // 2), after cutting n to the range that scale2
     documents."""
@@ -193,6 +208,24 @@ def mantissa(x: Any) -> Any:
     integer, bias, width = _layout(x.dtype)
     keep = integer(-1 - ((2 * bias + 1) << width))
     return ((x.view(integer) & keep) | integer(bias << width)).view(x.dtype)[()]
+
+
+def to_bf16(x: Any) -> Any:
+    """The 16 bits of the nearest bfloat16, ties to even; a float64 is rounded to float32 first.
+
+    Denormals are kept, what is too large becomes infinite, NaN stays NaN.
+    """
+    (x,) = _operands(x)
+    with np.errstate(over="ignore"):
+        bits = x.astype(np.float32).view(np.uint32)
+        half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        nearest = np.where(x != x, bits | np.uint32(1 << 22), bits + half)
+    return (nearest >> np.uint32(16)).astype(np.uint16)[()]
+
+
+def from_bf16(bits: Any) -> Any:
+    """The float32 whose upper 16 bits these are: the value of a bfloat16, exactly."""
+    return (np.asarray(bits, np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)[()]
 
 
 def _layout(dtype: np.dtype[Any]) -> tuple[Any, int, int]:

@@ -46,6 +46,7 @@ PRIMITIVES: dict[str, Callable[..., Any]] = {
     "select": _select,
     "copysign": np.copysign,
     "scale2": numerics.scale2,
+    "power2": numerics.power2,
     "exponent": numerics.exponent,
     "mantissa": numerics.mantissa,
 }

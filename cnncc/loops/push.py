@@ -1,10 +1,11 @@
 """Pushing a consumer into its producer: fusion where one iteration of the producer computes several
 elements that share work, such as a tile of outputs.
 
-The consumer is a function of one element at a time. Every Store of the tensor between the two is
-followed by the consumer's body for that element, which then stores its own. The arithmetic of an
-element and its order stay the same, so the fused nest gives the bits of the two nests run one after
-the other.
+The consumer is a function of one element at a time, or of a small window of elements that no other
+window shares, such as a 2x2 pool. Every Store of the tensor between the two that completes a window
+is followed by the consumer's body for it, with its loops unrolled, which then stores its own
+element. The arithmetic of an element and its order stay the same, so the fused nest gives the bits
+of the two nests run one after the other.
 """
 
 from __future__ import annotations
@@ -13,25 +14,22 @@ from collections.abc import Mapping
 
 from cnncc.loops.ir import (
     Accumulate,
-    Assign,
     Body,
     For,
     Guard,
     Index,
     Kind,
     Let,
-    Load,
     Nest,
     Ref,
     Statement,
     Store,
     Value,
-    Var,
 )
 from cnncc.loops.merge import Merge, merged
 from cnncc.loops.producer import CannotInline, Producer
-from cnncc.loops.rewrite import Rewrite
-from cnncc.loops.walk import statements, values
+from cnncc.loops.walk import statements
+from cnncc.loops.windows import Windows
 
 __all__ = ["push"]
 
@@ -47,7 +45,8 @@ def push(
     """The producer with what the consumer makes of each element that it stores.
 
     The arguments are those of `inline`, and so are the buffers of the result. Raises CannotInline
-    unless the consumer is parallel loops over the elements of `buffer` around the work for one.
+    unless the consumer is parallel loops over the elements of `buffer`, or over windows of them of
+    which each lies in one iteration of the producer, around the work for one.
     """
     merge = merged(consumer, producer, buffer, keep=keep, alias=alias)
     pushed = _Push(merge, Producer.of(consumer))
@@ -56,31 +55,25 @@ def push(
 
 class _Push:
     def __init__(self, merge: Merge, consumer: Producer) -> None:
-        self.merge, self.consumer = merge, consumer
-        read = {v.index for v in values(consumer.nest.body)
-                if isinstance(v, Load) and v.buffer == merge.buffer}  # fmt: skip
-        loops = consumer.loops
-        extents = consumer.nest.buffer(merge.buffer).extents
-        if len(read) != 1:
-            raise CannotInline(f"the consumer reads {len(read)} elements of the tensor at a time")
-        (self.read,) = read
-        own = [i.name for i in self.read if isinstance(i, Var)]
-        if len(own) != len(extents) or set(own) != set(loops):
-            raise CannotInline("the consumer does not go through the tensor element by element")
-        if any(loops[name] != e for name, e in zip(own, extents, strict=True)):
-            raise CannotInline("the consumer does not read all of the tensor")
-        if any(isinstance(s, (For, Assign)) for s in statements(consumer.work)):
-            raise CannotInline("the consumer has loops of its own")
+        self.merge = merge
+        self.windows = Windows.of(consumer, merge)
+        self.waiting: dict[tuple[Index, ...], dict[tuple[int, ...], str]] = {}
 
     def body(self, body: Body) -> Body:
-        return tuple(new for s in body for new in self.statement(s))
+        new = tuple(new for s in body for new in self.statement(s))
+        if self.waiting:
+            raise CannotInline("a window of the consumer is not complete in one iteration")
+        return new
 
     def statement(self, s: Statement) -> Body:
         match s:
             case For(var, extent, Kind.PARALLEL, body):
                 return (For(var, extent, Kind.PARALLEL, self.body(body)),)
             case Guard(condition, body):
-                return (Guard(condition, self.body(body)),)
+                before, self.waiting = self.waiting, {}
+                inner = self.body(body)
+                self.waiting = before
+                return (Guard(condition, inner),)
             case Store(_, index, value):
                 return self.element(index, value)
             case _:
@@ -89,22 +82,15 @@ class _Push:
                 return (s,)
 
     def element(self, index: tuple[Index, ...], stored: Value) -> Body:
-        """The consumer's work on an element that is stored at an index."""
-        names = self.merge.names
-        name = names.fresh(self.merge.buffer)
-        places = {i.name: at for i, at in zip(self.read, index, strict=True) if isinstance(i, Var)}
-        consumer = self.consumer
-        locals_ = {t.name: names.fresh(t.name) for t in statements(consumer.work)
-                   if isinstance(t, Let)}  # fmt: skip
-
-        def value(v: Value) -> Value | None:
-            taken = isinstance(v, Load) and v.buffer == self.merge.buffer
-            return Ref(name) if taken else None
-
-        rewrite = Rewrite(
-            index=lambda i: places[i.name] if isinstance(i, Var) else None,
-            value=value,
-            rename=lambda local: locals_[local],
-        )
+        """An element that is stored at an index, and the consumer's work on its window if it is
+        the last of it.
+        """
+        name = self.merge.names.fresh(self.merge.buffer)
         kept = (Store(self.merge.buffer, index, Ref(name)),) if self.merge.keep else ()
-        return (Let(name, stored), *kept, *rewrite.on_body((*consumer.work, consumer.store)))
+        window, place = self.windows.holding(index)
+        elements = self.waiting.setdefault(window, {})
+        elements[place] = name
+        if len(elements) < self.windows.size:
+            return (Let(name, stored), *kept)
+        del self.waiting[window]
+        return (Let(name, stored), *kept, *self.windows.work_on(window, elements))

@@ -49,25 +49,30 @@ __all__ = ["Rewrite", "map_condition", "map_index", "substitute"]
 
 
 def map_index(i: Index, f: Callable[[Index], Index | None]) -> Index:
-    """Rebuild an index; `f` returns a replacement, or None to go on into the parts."""
+    """Rebuild an index; `f` returns a replacement, or None to go on into the parts. The same object
+    comes back where nothing was replaced.
+    """
     new = f(i)
     if new is not None:
         return new
+    if isinstance(i, (Int, Var, Size)):
+        return i
+    if isinstance(i, Fetch):
+        return Fetch(i.buffer, tuple(map_index(p, f) for p in i.index))
+    a, b = map_index(i.a, f), map_index(i.b, f)
+    if a is i.a and b is i.b:
+        return i
     match i:
-        case Add(a, b):
-            return add(map_index(a, f), map_index(b, f))
-        case Mul(a, b):
-            return mul(map_index(a, f), map_index(b, f))
-        case Div(a, b):
-            return floordiv(map_index(a, f), map_index(b, f))
-        case Mod(a, b):
-            return mod(map_index(a, f), map_index(b, f))
-        case Least(a, b):
-            return Least(map_index(a, f), map_index(b, f))
-        case Fetch(buffer, index):
-            return Fetch(buffer, tuple(map_index(p, f) for p in index))
-        case Int() | Var() | Size():
-            return i
+        case Add():
+            return add(a, b)
+        case Mul():
+            return mul(a, b)
+        case Div():
+            return floordiv(a, b)
+        case Mod():
+            return mod(a, b)
+        case Least():
+            return Least(a, b)
         case _:
             assert_never(i)
 
@@ -104,7 +109,8 @@ class Rewrite:
             case Lit():
                 return v
             case Ref(name):
-                return Ref(self.rename(name))
+                new_name = self.rename(name)
+                return v if new_name == name else Ref(new_name)
             case Load(buffer, index, outside):
                 return Load(self.buffer(buffer), tuple(map(self.on_index, index)), outside)
             case AsFloat(i):

@@ -1,6 +1,7 @@
 """Schedule transformations: each keeps the nest's meaning and its bits.
 
 parallel_loops   take the PARALLEL loops off a nest's body
+in_order         make parallel loops below other statements serial
 lift             give every load below an operation a name of its own
 """
 
@@ -42,17 +43,33 @@ def parallel_loops(nest: Nest) -> tuple[dict[str, Index], Body]:
     return loops, body
 
 
-def accesses(body: Body) -> Iterator[tuple[str, tuple[Index, ...]]]:
-    """Every buffer access of a body: loads, stores, accumulations and fetches."""
+def accesses(body: Body, *, fetches: bool = True) -> Iterator[tuple[str, tuple[Index, ...]]]:
+    """Every buffer access of a body: loads, stores, accumulations and, unless they are known not
+    to be there, fetches.
+    """
     for s in statements(body):
         if isinstance(s, (Store, Accumulate)):
             yield s.buffer, s.index
     for v in values(body):
         if isinstance(v, Load):
             yield v.buffer, v.index
-    for i in indices(body):
+    for i in indices(body) if fetches else ():
         if isinstance(i, Fetch):
             yield i.buffer, i.index
+
+
+# --- in order ---
+
+
+def in_order(s: Statement, perfect: bool = True) -> Statement:
+    """Parallel loops below other statements run in order. `perfect`: there are none around it."""
+    if not isinstance(s, (For, Guard)):
+        return s
+    perfect = perfect and isinstance(s, For) and s.kind is Kind.PARALLEL
+    inner = tuple(in_order(t, perfect and len(s.body) == 1) for t in s.body)
+    if isinstance(s, For) and not perfect:
+        return replace(s, kind=Kind.SERIAL, body=inner)
+    return replace(s, body=inner)
 
 
 # --- lift ---

@@ -271,7 +271,7 @@ class _Checker:
                     raise _bug(print_statement(s), f"the loop variable {name} is not visible")
                 case Fetch(buffer, index):
                     self.access(buffer, index, place, s, print_access(buffer, index))
-                    if self.buffers[buffer].dtype.is_float:
+                    if not self.buffers[buffer].dtype.is_integer:
                         raise _bug(print_statement(s), f"{buffer} does not hold integers")
                 case Div(_, b) | Mod(_, b):
                     lo = place.scope.narrowed(b + (-1), 0).lo

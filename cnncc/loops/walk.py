@@ -58,18 +58,28 @@ __all__ = [
 ]
 
 
-def subindices(i: Index) -> Iterator[Index]:
+# These are walked so often that they collect lists: a chain of generators passes every part through
+# all levels above it.
+
+
+def subindices(i: Index) -> list[Index]:
     """The index and all its parts."""
-    yield i
+    found: list[Index] = []
+    _add_indices(i, found)
+    return found
+
+
+def _add_indices(i: Index, found: list[Index]) -> None:
+    found.append(i)
+    if isinstance(i, (Int, Var, Size)):
+        return
     match i:
         case Add(a, b) | Mul(a, b) | Div(a, b) | Mod(a, b) | Least(a, b):
-            yield from subindices(a)
-            yield from subindices(b)
+            _add_indices(a, found)
+            _add_indices(b, found)
         case Fetch(_, index):
             for part in index:
-                yield from subindices(part)
-        case Int() | Var() | Size():
-            return
+                _add_indices(part, found)
         case _:
             assert_never(i)
 
@@ -86,54 +96,70 @@ def condition_indices(c: Condition) -> Iterator[Index]:
             assert_never(c)
 
 
-def subvalues(v: Value) -> Iterator[Value]:
+def subvalues(v: Value) -> list[Value]:
     """The value and all its parts."""
-    yield v
+    found: list[Value] = []
+    _add_values(v, found)
+    return found
+
+
+def _add_values(v: Value, found: list[Value]) -> None:
+    found.append(v)
     match v:
         case Prim(_, args):
             for a in args:
-                yield from subvalues(a)
+                _add_values(a, found)
         case Choose(_, a, b):
-            yield from subvalues(a)
-            yield from subvalues(b)
+            _add_values(a, found)
+            _add_values(b, found)
         case Lit() | Ref() | Load() | AsFloat() | Uniform():
             return
         case _:
             assert_never(v)
 
 
-def statements(body: Body) -> Iterator[Statement]:
+def statements(body: Body) -> list[Statement]:
     """All statements of a body, outer before inner."""
+    found: list[Statement] = []
+    _add_statements(body, found)
+    return found
+
+
+def _add_statements(body: Body, found: list[Statement]) -> None:
     for s in body:
-        yield s
+        found.append(s)
         if isinstance(s, (For, Guard)):
-            yield from statements(s.body)
+            _add_statements(s.body, found)
 
 
-def values(body: Body) -> Iterator[Value]:
+def values(body: Body) -> list[Value]:
     """All values in a body with their parts, in the order of the text."""
+    found: list[Value] = []
     for s in statements(body):
         if isinstance(s, (Let, Assign, Store, Accumulate)):
-            yield from subvalues(s.value)
+            _add_values(s.value, found)
+    return found
 
 
-def indices(body: Body) -> Iterator[Index]:
+def indices(body: Body) -> list[Index]:
     """All indices in a body with their parts: of loops, conditions, loads and stores."""
+    found: list[Index] = []
     for s in statements(body):
         match s:
             case For(_, extent, _, _):
-                yield from subindices(extent)
+                _add_indices(extent, found)
             case Guard(condition, _):
                 for i in condition_indices(condition):
-                    yield from subindices(i)
+                    _add_indices(i, found)
             case Store(_, index, _) | Accumulate(_, index, _):
                 for i in index:
-                    yield from subindices(i)
+                    _add_indices(i, found)
             case _:
                 pass
     for v in values(body):
         for i in value_indices(v):
-            yield from subindices(i)
+            _add_indices(i, found)
+    return found
 
 
 def value_indices(v: Value) -> tuple[Index, ...]:

@@ -7,17 +7,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnncc.graph.module import Module
 from cnncc.graph.sources import Parameter
-from cnncc.io.files import CHECKPOINT, refuse
 from cnncc.io.layout import TensorInfo
-from cnncc.io.safetensors import check_state, inspect_state, load_state, save_state
-from cnncc.model import show
+from cnncc.io.safetensors import check_state, load_state, save_state
 from cnncc.model.arguments import (
     as_seed,
     by_output,
@@ -32,14 +30,16 @@ from cnncc.model.arguments import (
 )
 from cnncc.model.arrays import as_array, slots
 from cnncc.model.network import KEY, Network
-from cnncc.model.profile import Profile, profile_inference
 from cnncc.model.programs import Options, Programs
 from cnncc.model.trainer import Trainer, measure, target_slots
+from cnncc.targets.runtime import Ready
 from cnncc.train.callbacks import as_callbacks
-from cnncc.train.init import initial
 from cnncc.train.log import History
 from cnncc.train.loop import Plan, Samples, train
 from cnncc.train.optim import Optimizer
+
+if TYPE_CHECKING:
+    from cnncc.model.profile import Profile
 
 Array = NDArray[Any]
 Results: TypeAlias = Any
@@ -74,8 +74,9 @@ class Model:
         module, graph = network.inference.module, network.inference.graph
         self._inputs = slots(graph, module.inputs, {})
         self._outputs = tuple(public for public, _ in graph.outputs)
-        for node in self._programs.parameters:
-            self._programs.store.write(node.name, initial(node, seed))
+        self._repeatable = all(slot.limit is None for slot in self._inputs)
+        self._ready: Ready | None = None  # for arrays as in the last call
+        self._programs.start_from(seed)
         self._trainer = Trainer(self._programs, seed) if train else None
 
     @staticmethod
@@ -92,9 +93,12 @@ class Model:
         seed: int = 0,
     ) -> Model:
         """What `cnncc.compile` does, for a network that was read already."""
-        options = Options.checked(target, fuse, precision, num_threads, max_memory)
+        samples = None if batch is None else positive("batch", batch)
+        options = Options.checked(
+            target, fuse, precision, num_threads, max_memory, train=train, batch=samples
+        )
         model = Model(network, options, train=train, seed=as_seed(seed))
-        model._programs.bind(None if batch is None else positive("batch", batch))
+        model._programs.bind(samples)
         return model
 
     # --- inference ---
@@ -110,7 +114,13 @@ class Model:
         """
         if self.training:
             return self.forward(*arrays, **named)
-        return self._packed(self._programs.inference.run(self._named(arrays, named)))
+        ready = self._ready
+        outputs = None if ready is None or named else ready.run(arrays)
+        if outputs is None:
+            inputs = self._named(arrays, named)
+            outputs = self._programs.inference.run(inputs)
+            self._ready = self._programs.ready(inputs) if self._repeatable else None
+        return self._packed(outputs)
 
     def predict(self, *arrays: Any, batch: int = EVALUATION_BATCH, **named: Any) -> Results:
         """As a call, at most `batch` samples at a time, so that memory does not grow with them."""
@@ -139,6 +149,8 @@ class Model:
         two seconds more. `print(model.profile(x))` shows a table, `.chart("profile.svg")` draws it,
         `.as_dict()` is for JSON. Arguments and errors are those of a call; ValueError for interp.
         """
+        from cnncc.model.profile import profile_inference  # with Rich, which nothing else needs
+
         times = None if repeats is None else positive("repeats", repeats)
         return profile_inference(self._programs, self._named(arrays, named), times)
 
@@ -316,15 +328,7 @@ class Model:
 
         Raises DataError (E0701 to E0708), and SpecError for the network in the file.
         """
-        path = Path(path)
-        _, metadata = inspect_state(path)
-        if KEY not in metadata:
-            raise refuse(
-                CHECKPOINT,
-                f"{path} holds weights, but not the network that they belong to",
-                "compile the network, then `model.load_weights(path)`",
-            )
-        model = Model.of(Network.from_text(metadata[KEY], str(path)), **options)
+        model = Model.of(Network.from_file(Path(path)), **options)
         model.load_weights(path)
         return model
 
@@ -342,6 +346,8 @@ class Model:
         """The text of everything compiled so far: entries such as `inference` and `step.backward`,
         and kernels by the names under which entries import them.
         """
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.emitted(self._programs.made)
 
     @property
@@ -353,12 +359,18 @@ class Model:
 
     def summary(self) -> str:
         """A table of the layers: shapes, parameters, multiply-adds, and the kernel of each."""
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.summary(self._programs)
 
     def __repr__(self) -> str:
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.short(self._programs)
 
     def _repr_html_(self) -> str:
+        from cnncc.model import show  # with Rich: most programs show nothing
+
         return show.html(self._programs)
 
     # --- arrays ---

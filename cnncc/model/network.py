@@ -21,6 +21,7 @@ from cnncc.graph.limits import FILES
 from cnncc.graph.locate import locate
 from cnncc.graph.module import Module
 from cnncc.io.files import CHECKPOINT, refuse
+from cnncc.io.safetensors import inspect_state
 from cnncc.ops import LAYERS
 from cnncc.passes.check import check
 from cnncc.syntax.limits import TEXT_BYTES
@@ -103,6 +104,20 @@ class Network:
             "files": files,
         }
         return json.dumps(facts, sort_keys=True)
+
+    @staticmethod
+    def from_file(path: Path) -> Network:
+        """The network that belongs to the weights in a file. Raises DataError (E0701 to E0708), and
+        SpecError.
+        """
+        _, metadata = inspect_state(path)
+        if KEY not in metadata:
+            raise refuse(
+                CHECKPOINT,
+                f"{path} holds weights, but not the network that they belong to",
+                "compile the network, then `model.load_weights(path)`",
+            )
+        return Network.from_text(metadata[KEY], str(path))
 
     @staticmethod
     def from_text(text: str, where: str) -> Network:

@@ -258,7 +258,7 @@ def profile_inference(
         shape.batch,
         binding.batch,
         dict(shape.symbols),
-        "exact" if programs.options.exact else "default",
+        programs.options.precision,
         call,
         peaks,
         tuple(_kernel_time(runtime.graph, s, peaks, cold) for s in steps),

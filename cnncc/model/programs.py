@@ -5,8 +5,10 @@ inference that shows every layer. All of them work on one store of parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,13 +22,19 @@ from cnncc.io.layout import TensorInfo
 from cnncc.model.arguments import one_of, positive
 from cnncc.model.network import Network, Variant
 from cnncc.ops.base import Op
+from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import StepGraph, seeded_graph, training_graph, update_graph
+from cnncc.targets.cpu.machine import detect
 from cnncc.targets.interp.runtime import DictStore, InterpRuntime
 from cnncc.targets.locks import Lock
-from cnncc.targets.runtime import Runtime, Shape, Store
+from cnncc.targets.runtime import Ready, Runtime, Shape, Store
+from cnncc.targets.tuned import Key, saved_choices
+from cnncc.train.init import initial
 from cnncc.train.metrics import Classification, classifications
+
+PRECISIONS = ("default", "exact", "bf16")
 
 AnyRuntime = Runtime | InterpRuntime
 AnyStore = Store | DictStore
@@ -42,18 +50,34 @@ class Options:
     threads: int | None = None
     max_memory: int | None = None
     exact: bool = False  # every sum in the order of its definition
+    bf16: bool = False  # weights that are used once per sample are rounded to bf16
+    choices: Choices = NONE  # what was measured
 
     @staticmethod
     def checked(
-        target: str, fuse: bool, precision: str, threads: int | None, max_memory: int | None
-    ) -> Options:
+        target: str, fuse: bool, precision: str, threads: int | None, max_memory: int | None, *,
+        train: bool = False, batch: int | None = None,
+    ) -> Options:  # fmt: skip
         """Options as a person gives them. Raises ValueError and TypeError."""
         one_of("target", target, ("cpu", "interp"))
-        one_of("precision", precision, ("default", "exact"))
+        one_of("precision", precision, PRECISIONS)
         for name, value in (("num_threads", threads), ("max_memory", max_memory)):
             if value is not None:
                 positive(name, value)
-        return Options(target, fuse, threads, max_memory, precision == "exact")
+        exact, bf16 = precision == "exact", precision == "bf16"
+        if train and bf16:
+            raise ValueError(
+                "precision bf16 is for inference, and a training step keeps its weights in "
+                "float32: train with precision='default', then load the weights into a model "
+                "compiled without train=True"
+            )
+        choices = saved_choices(Key(threads or detect().cores, batch or 1, precision))
+        return Options(target, fuse, threads, max_memory, exact, bf16, choices)
+
+    @property
+    def precision(self) -> str:
+        """The name of the precision."""
+        return "exact" if self.exact else "bf16" if self.bf16 else "default"
 
 
 @dataclass(frozen=True)
@@ -119,6 +143,11 @@ class Programs:
     def inference(self) -> AnyRuntime:
         """Outputs by their public names."""
         return self._once("inference", lambda: self._runtime(self.network.inference, self.store))
+
+    def ready(self, inputs: Mapping[str, Any]) -> Ready | None:
+        """Inference on arrays like these, which have just run; None where it cannot be repeated."""
+        runtime = self.inference
+        return runtime.ready(inputs) if isinstance(runtime, Runtime) else None
 
     @property
     def evaluation(self) -> Evaluation:
@@ -202,9 +231,11 @@ class Programs:
         """
         variant = self.network.inference
         if self.options.fuse:
-            exact = self.options.exact
-            limit = self.options.max_memory
-            check_claims(variant.graph, variant.module, batch=batch or 1, exact=exact, limit=limit)
+            options = self.options
+            check_claims(
+                variant.graph, variant.module, batch=batch or 1, exact=options.exact,
+                bf16=options.bf16, limit=options.max_memory,
+            )  # fmt: skip
         main = self.step.runtime if self.train else self.inference
         fixed = not any(n.type.symbols for n in main.graph.of("input"))
         if isinstance(main, Runtime) and fixed and batch is not None:
@@ -225,6 +256,12 @@ class Programs:
         if self.train:
             found |= {n.name: n for n in self.network.training.graph.of("parameter")}
         return tuple(found.values())
+
+    def start_from(self, seed: int) -> None:
+        """Give every parameter its initial value, which is drawn when it is needed."""
+        for node in self.parameters:
+            nbytes = np.dtype(np.float32).itemsize * math.prod(node.type.dims(0))
+            self.store.write_later(node.name, nbytes, partial(initial, node, seed))
 
     @property
     def expected(self) -> dict[str, TensorInfo]:
@@ -286,10 +323,15 @@ class Programs:
             max_memory=self.options.max_memory,
             panels=not self.train and store is self.store,
             guard=guard,
+            widths={} if phases else self.options.choices.widths_in(grouped.graph),
         )
 
     def fused(
         self, graph: Graph, module: Module, enabled: bool, phases: dict[str, int] | None
     ) -> Fused:
         """The kernels of a graph, with what the spec forbids and requires."""
-        return kernels(graph, module, fuse=enabled, phases=phases, exact=self.options.exact)
+        options = self.options
+        return kernels(
+            graph, module, fuse=enabled, phases=phases, exact=options.exact, bf16=options.bf16,
+            measured=options.choices,
+        )  # fmt: skip

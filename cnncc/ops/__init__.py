@@ -8,6 +8,7 @@ from cnncc.ops import (  # noqa: F401 - importing a room registers what is in it
     affine,
     arrange,
     batchnorm,
+    bf16,
     concat,
     conv,
     conv_layer,

@@ -3,21 +3,28 @@ the producer that computes several elements at a time.
 
 Fusion has only these two mechanisms, so a fused kernel does the same arithmetic in the same order
 as the kernels it replaces, and has the same bits.
+
+A deep network repeats its layers, and what is made for one of them serves all: equal operators on
+equal types share one nest object, and so do the kernels that are joined from the same nests in the
+same way. Nests are never changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cnncc.errors import CompilerBug
 from cnncc.graph.ir import Graph, Node
 from cnncc.loops.inline import inline
 from cnncc.loops.ir import Nest, Store
+from cnncc.loops.key import This
 from cnncc.loops.merge import merged
 from cnncc.loops.push import push
 from cnncc.loops.walk import statements
 from cnncc.ops.base import Op
+from cnncc.tensor import TensorType
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ def own_nest(graph: Graph, node: Node) -> tuple[Nest, dict[str, str]]:
     """A node's loop nest and the tensor behind each of its buffers."""
     if not isinstance(node.op, Op):
         raise CompilerBug("lower", node.name, f"{node.op.name} has no loop nest")
-    nest = node.op.nest(graph.types(node), node.type)
+    nest = _nest(node.op, repr(node.op), graph.types(node), node.type)
     tensors = (*node.inputs, node.name)
     if len(tensors) != len(nest.buffers):
         raise CompilerBug(
@@ -80,8 +87,9 @@ def lower(graph: Graph, nodes: Sequence[Node], needed: Callable[[str], bool]) ->
                 b: known[t] for b, t in below_tensors.items() if t in known and t != producer.name
             }
             keep = needed(producer.name) and number == 0
-            names = merged(nest, below, buffer, keep=keep, alias=alias).named(below)
-            nest = _joined(below)(nest, below, buffer, keep=keep, alias=alias)
+            nest, names = _joined(
+                This(nest), This(below), buffer, keep, tuple(sorted(alias.items()))
+            )
             del tensors[buffer]
             tensors |= {names[b]: below_tensors[b] for b in names}
             left = {b.name for b in nest.buffers}
@@ -89,7 +97,24 @@ def lower(graph: Graph, nodes: Sequence[Node], needed: Callable[[str], bool]) ->
     return Kernel(tuple(nodes), nest, tuple(tensors[b.name] for b in nest.buffers))
 
 
-def _joined(producer: Nest) -> Callable[..., Nest]:
-    """How a consumer is fused with what computes its input."""
-    stores = sum(isinstance(s, Store) for s in statements(producer.body))
-    return push if stores > 1 else inline
+CACHED = 512  # nests of operators, and joined ones: a deep network has a few dozen of each
+
+
+@lru_cache(maxsize=CACHED)
+def _nest(op: Op, written: str, inputs: tuple[TensorType, ...], output: TensorType) -> Nest:
+    """An operator's nest. `written`: the operator's text, which tells 0.0 from -0.0."""
+    return op.nest(inputs, output)
+
+
+@lru_cache(maxsize=CACHED)
+def _joined(
+    consumer: This, producer: This, buffer: str, keep: bool, alias: tuple[tuple[str, str], ...]
+) -> tuple[Nest, Mapping[str, str]]:
+    """A consumer fused with what computes its input, and what its nest calls the buffers of the
+    producer. Raises CannotInline.
+    """
+    above, below = consumer.nest, producer.nest
+    names = merged(above, below, buffer, keep=keep, alias=dict(alias)).named(below)
+    stores = sum(isinstance(s, Store) for s in statements(below.body))
+    join = push if stores > 1 else inline
+    return join(above, below, buffer, keep=keep, alias=dict(alias)), names

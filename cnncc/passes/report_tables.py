@@ -13,6 +13,7 @@ from cnncc.graph.ir import Graph
 from cnncc.passes.check import number
 from cnncc.passes.count import Counts, LayerCount, count, total
 from cnncc.passes.fuse import Fused
+from cnncc.passes.plan import prepared
 from cnncc.passes.receptive import Span
 from cnncc.passes.shifts import interior, last_equivariant, shifts, statement, tolerances
 from cnncc.tensor import Extent
@@ -143,8 +144,12 @@ def _joined(values: Iterable[object]) -> str:
 
 
 def fused_traffic(fused: Fused) -> Extent:
-    """Bytes that fused kernels read and write for one sample, each tensor once per kernel."""
-    tensors = (fused.graph[name].type for k in fused.kernels for name in dict.fromkeys(k.tensors))
+    """Bytes that fused kernels read and write for one sample, each tensor once per kernel. What is
+    computed of parameters alone is no work of a sample.
+    """
+    before = prepared(fused.graph)
+    run = (k for k in fused.kernels if k.sink.name not in before)
+    tensors = (fused.graph[name].type for k in run for name in dict.fromkeys(k.tensors))
     return total(t.elements * t.dtype.bytes for t in tensors)
 
 

@@ -1,15 +1,16 @@
 """Which convolutions of a network are computed by Winograd's minimal filtering, and their
 replacement in the graph.
 
-A rule of shapes alone decides, so that a network has the same bits on every machine. Only
-inference is rewritten. A result differs from the direct one by rounding, by a few times the error
-that the direct one has itself; `precision = "exact"` leaves every convolution as it is.
+A rule of shapes alone decides, so that a network has the same bits on every machine, unless what
+was measured there (`Choices`) says otherwise. Only inference is rewritten. A result differs from
+the direct one by rounding, by a few times the error that the direct one has itself; `precision =
+"exact"` leaves every convolution as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.ops.conv import Conv
@@ -20,11 +21,13 @@ from cnncc.ops.winograd import (
     WinogradOutput,
     WinogradProduct,
 )
+from cnncc.passes.choices import NONE, Choices, form
 
 FEWEST_CHANNELS = 16  # of a group's either side: below, the transforms take longer than they save
 FEWEST = 1 << 20  # multiply-adds: three more kernels take as long as some hundred thousand
-READ, CACHED = 24, 1 << 18  # multiply-adds in the time in which a weight comes from memory, and
-# the number of weights from which on they are not still in a cache of the core
+CACHED = 1 << 18  # from so many weights on they are not still in a cache of the core
+READ = 8  # multiply-adds that a weight from further away costs, as it comes while others are used
+STREAM = 22  # multiply-adds in the time in which a weight comes from memory: no product is faster
 TRANSFORM = 12  # multiply-adds in the time in which one number of a tile is transformed
 GAIN = 0.8  # the share of the direct time that is worth other bits
 
@@ -40,14 +43,71 @@ def with_winograd(graph: Graph, choice: Mapping[str, int] | None = None) -> Grap
     return graph.with_nodes(nodes) if choice else graph
 
 
-def choices(graph: Graph) -> dict[str, int]:
-    """The m of F(m x m, r x r) for every node that is to be replaced."""
+def choices(graph: Graph, measured: Choices = NONE, fixed: Collection[str] = ()) -> dict[str, int]:
+    """The m of F(m x m, r x r) for every node that is to be replaced. What was measured decides
+    where it can, but for `fixed` nodes.
+    """
     found = {node.name: chosen(node, graph) for node in graph.nodes}
-    return {name: m for name, m in found.items() if m is not None}
+    if measured.algorithms:
+        for node in graph.nodes:
+            choice = measured.algorithms.get(form(node, graph))
+            if choice and node.name not in fixed and choice.value in costs(node, graph):
+                found[node.name] = choice.value
+    return {name: m for name, m in found.items() if m}
 
 
 def chosen(node: Node, graph: Graph) -> int | None:
     """The m of F(m x m, r x r) for a node, None where it stays as it is."""
+    sizes = _sizes(node, graph)
+    if sizes is None or sizes.fewest < FEWEST_CHANNELS or sizes.products < FEWEST:
+        return None
+    found = costs(node, graph)
+    best = min(OUTPUTS[sizes.taps], key=lambda m: found[m])
+    return best if found[best] < GAIN * found[0] else None
+
+
+def costs(node: Node, graph: Graph) -> dict[int, float]:
+    """What each way to compute a convolution costs by the model, in multiply-adds of one sample, by
+    the m of F(m x m, r x r), 0 for its definition; none where there is but one way.
+    """
+    sizes = _sizes(node, graph)
+    if sizes is None:
+        return {}
+    return {0: sizes.direct(), **{m: sizes.cost(m) for m in OUTPUTS[sizes.taps]}}
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Of a convolution that can be replaced: outputs, inputs of a group, extents of the result."""
+
+    k: int
+    c: int
+    groups: int
+    h: int
+    w: int
+    taps: int
+
+    @property
+    def fewest(self) -> int:
+        """Channels of a group on the side that has fewer."""
+        return min(self.c, self.k // self.groups)
+
+    @property
+    def products(self) -> int:
+        """Of the definition."""
+        return self.taps**2 * self.c * self.k * self.h * self.w
+
+    def direct(self) -> float:
+        return _products(self.taps**2 * self.c * self.k, self.h * self.w)
+
+    def cost(self, m: int) -> float:
+        """The products, the weights that are read for them, and the transforms."""
+        places, count = (m + self.taps - 1) ** 2, -(-self.h // m) * -(-self.w // m)
+        transformed = places * count * (self.c * self.groups + self.k)
+        return _products(places * self.c * self.k, count) + TRANSFORM * transformed
+
+
+def _sizes(node: Node, graph: Graph) -> _Sizes | None:
     op = node.op
     if not isinstance(op, Conv) or not node.type.batched or op.tiles:
         return None
@@ -55,34 +115,18 @@ def chosen(node: Node, graph: Graph) -> int | None:
     taps = axes[0].size
     if len(axes) != 2 or any((a.size, a.stride, a.dilation) != (taps, 1, 1) for a in axes):
         return None
-    if taps not in OUTPUTS:
-        return None
     _, w, *bias = graph.types(node)
-    if bias and bias[0].shape != node.type.shape[:1]:
+    if taps not in OUTPUTS or (bias and bias[0].shape != node.type.shape[:1]):
         return None
-    extents = [e for e in (*w.shape[:2], *node.type.spatial) if isinstance(e, int)]
-    if len(extents) < 4:
-        return None
-    k, c, h, width = extents
-    if min(c, k // op.groups) < FEWEST_CHANNELS or taps**2 * c * k * h * width < FEWEST:
-        return None
-    costs = {m: cost((k, c), op.groups, (h, width), m, taps) for m in OUTPUTS[taps]}
-    best = min(costs, key=lambda m: costs[m])
-    return best if costs[best] < GAIN * _products(taps**2 * c * k, h * width) else None
-
-
-def cost(weights: tuple[int, int], groups: int, y: tuple[int, int], m: int, taps: int) -> float:
-    """Of one sample, in multiply-adds: the products, the weights that are read for them, and the
-    transforms. `weights`: outputs, and inputs of a group; `y`: the extents of the result.
-    """
-    (k, c), (h, w) = weights, y
-    places, count = (m + taps - 1) ** 2, -(-h // m) * -(-w // m)
-    return _products(places * c * k, count) + TRANSFORM * places * count * (c * groups + k)
+    match (*w.shape[:2], *node.type.spatial):
+        case (int(k), int(c), int(h), int(width)):
+            return _Sizes(k, c, op.groups, h, width, taps)
+    return None
 
 
 def _products(weights: int, positions: int) -> float:
     """Of every weight with as many numbers as there are positions."""
-    return weights * (positions + (READ if weights > CACHED else 0))
+    return weights * (max(positions + READ, STREAM) if weights > CACHED else positions)
 
 
 def _replaced(node: Node, graph: Graph, m: int) -> list[Node]:

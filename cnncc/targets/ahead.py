@@ -15,7 +15,7 @@ from typing import Literal
 
 from cnncc.targets.cpu.compiled import JIT
 from cnncc.targets.cpu.machine import detect
-from cnncc.targets.load import is_stored, load_module
+from cnncc.targets.load import PACKAGE, is_stored, load_module
 
 __all__ = ["compile_ahead", "load_kernels"]
 
@@ -35,9 +35,9 @@ for text in texts:
 
 def load_kernels(texts: Sequence[str]) -> None:
     """Load kernel modules, compiling those that are not in the cache on all cores of this
-    process's.
+    process's. A kernel that calls others comes after them.
     """
-    _compile(texts, "kernel")
+    _compile([t for t in texts if f"from {PACKAGE}." not in t], "kernel")
     for text in dict.fromkeys(texts):
         load_module(text, kind="kernel")
 

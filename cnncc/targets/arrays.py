@@ -17,4 +17,5 @@ NUMPY: dict[DType, type[np.generic]] = {
     DType.U16: np.uint16,
     DType.I32: np.int32,
     DType.I64: np.int64,
+    DType.BF16: np.uint16,  # its bits
 }

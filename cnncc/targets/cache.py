@@ -3,7 +3,7 @@
 Everything in the folder is addressed by content: a file's name is a hash of what it was made from,
 so nothing ever goes stale, two processes that write the same file write the same bytes, and no
 index has to be kept (Numba's own index can pair a signature with another one's code when two
-processes save at once).  Machine code is stored as a pickle, so the folder is used only when
+processes save at once).  Machine code is run as it stands, so the folder is used only when
 nobody else can write to it; otherwise a fresh private folder serves this process alone.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
-import pickle
 import shutil
 import stat
 import sys
@@ -21,22 +20,20 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import llvmlite
-import numba
-from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
-from numba.core.serialize import dumps
 
 from cnncc import __version__
 from cnncc.targets.cpu.machine import detect
+from cnncc.targets.settings import numba_version, setting
 
-__all__ = ["CacheInfo", "MachineCodeCache", "cache_clear", "cache_folder", "cache_info"]
+__all__ = ["CacheInfo", "cache_clear", "cache_folder", "cache_info", "load_code", "save_code"]
 
 _MODULE_PREFIXES = ("k_", "e_")
 _MACHINE_CODE_SUFFIX = ".code"
 _TEMPORARY_PREFIX = ".new-"
+MEASURED_PREFIX = "tuned_"  # of what `tuned.py` keeps here
 
 # Settings of Numba that change machine code, and the modules whose code becomes part of emitted
 # modules.
@@ -51,11 +48,21 @@ _OPTIONS = (
 _RUNTIME = (
     "cache.py",
     "load.py",
+    "locks.py",
+    "settings.py",
+    "cpu/arena.py",
     "cpu/atomics.py",
     "cpu/compiled.py",
+    "cpu/control.py",
+    "cpu/host.py",
+    "cpu/jit.py",
+    "cpu/linker.py",
+    "cpu/machine_code.py",
     "cpu/pipeline.py",
+    "cpu/protocol.py",
     "cpu/step.py",
     "cpu/team.py",
+    "cpu/tile_shape.py",
     "cpu/vector/*.py",
 )
 
@@ -104,7 +111,8 @@ def _own_files() -> Iterator[Path]:
     for entry in sorted(cache_folder().iterdir()):
         name = entry.name
         module = name.startswith(_MODULE_PREFIXES) and name.endswith(".py")
-        if module or name.endswith(_MACHINE_CODE_SUFFIX) or name.startswith(_TEMPORARY_PREFIX):
+        code = name.endswith(_MACHINE_CODE_SUFFIX)
+        if module or code or name.startswith((_TEMPORARY_PREFIX, MEASURED_PREFIX)):
             yield entry
 
 
@@ -190,14 +198,14 @@ def environment_key() -> str:
     machine = detect()
     facts = [
         __version__,
-        numba.__version__,
+        hashlib.sha256(numba_version()).hexdigest(),
         llvmlite.__version__,
         sys.version,
         sys.platform,
         machine.isa,
         machine.cpu_name,
         ",".join(machine.features),
-        *(f"{option}={getattr(config, option, None)}" for option in _OPTIONS),
+        *(f"{option}={setting(option)}" for option in _OPTIONS),
     ]
     digest = hashlib.sha256("\n".join(facts).encode())
     here = Path(__file__).parent
@@ -207,64 +215,28 @@ def environment_key() -> str:
     return digest.hexdigest()
 
 
-class _Store:
-    """Numba's view of the folder: `load` and `save` by key, one file each, checked before it is
-    unpickled."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def _path(self, key: object) -> Path:
-        digest = hashlib.sha256(f"{environment_key()}\n{self._name}\n{key!r}".encode())
-        return cache_folder() / f"{digest.hexdigest()}{_MACHINE_CODE_SUFFIX}"
-
-    def load(self, key: object) -> Any:
-        try:
-            stored = self._path(key).read_bytes()
-        except OSError:
-            return None
-        checksum, data = stored[:32], stored[32:]
-        if hashlib.sha256(data).digest() != checksum:
-            return None  # damaged: compile again and overwrite it
-        return pickle.loads(data)
-
-    def save(self, key: object, data: object) -> None:
-        payload = dumps(data)
-        try:
-            write_atomically(self._path(key), hashlib.sha256(payload).digest() + payload)
-        except OSError as error:
-            warnings.warn(f"compiled code is not kept: {error}", RuntimeWarning, stacklevel=2)
+def load_code(name: str) -> bytes | None:
+    """What `save_code` kept under a name in this environment; None if nothing was, or if it is
+    damaged.
+    """
+    try:
+        stored = _code_path(name).read_bytes()
+    except OSError:
+        return None
+    checksum, code = stored[:32], stored[32:]
+    return code if hashlib.sha256(code).digest() == checksum else None
 
 
-class _Locator:
-    """What Numba's cache asks of a locator.  The key holds the content hash, so freshness needs no
-    stamp."""
-
-    def __init__(self, py_file: str) -> None:
-        self._py_file = py_file
-
-    def ensure_cache_path(self) -> None:
-        cache_folder()
-
-    def get_cache_path(self) -> str:
-        return str(cache_folder())
+def save_code(name: str, code: bytes) -> None:
+    """Keep machine code for the next process under a name that is unique to what it was made
+    from.
+    """
+    try:
+        write_atomically(_code_path(name), hashlib.sha256(code).digest() + code)
+    except OSError as error:
+        warnings.warn(f"compiled code is not kept: {error}", RuntimeWarning, stacklevel=2)
 
 
-class _Implementation(CompileResultCacheImpl):
-    def __init__(self, py_func: Any) -> None:  # not the base's: it would search for another folder
-        self._locator = _Locator(py_func.__code__.co_filename)
-        self._lineno = py_func.__code__.co_firstlineno
-        self._filename_base = py_func.__name__
-
-
-class MachineCodeCache(FunctionCache):
-    """A Numba function cache in our own folder, keyed by `name` (unique to the function's text)
-    and signature."""
-
-    def __init__(self, py_func: Any, name: str) -> None:
-        self._name = name
-        self._py_func = py_func
-        self._impl = _Implementation(py_func)
-        self._cache_path = str(cache_folder())
-        self._cache_file = _Store(name)
-        self.enable()
+def _code_path(name: str) -> Path:
+    digest = hashlib.sha256(f"{environment_key()}\n{name}".encode())
+    return cache_folder() / f"{digest.hexdigest()}{_MACHINE_CODE_SUFFIX}"

@@ -5,7 +5,8 @@ A module is named by a hash of its text and of everything that decides what it b
 (cache.environment_key), so equal text is one module, for all networks and processes.  Emitted
 modules import each other as `cnncc_emitted.k_<hash>`; a finder below resolves these names in any
 process, and imports a file only if hashing it gives its name, so that a file which was tampered
-with or damaged is never run.
+with or damaged is never run.  Where the machine code of all its functions is in the cache, a module
+consists of them alone and its text is not run, unless somebody asks for the text of a function.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from cnncc.errors import CompilerBug
 from cnncc.targets.cache import (
@@ -31,6 +32,8 @@ from cnncc.targets.cache import (
     environment_key,
     write_atomically,
 )
+from cnncc.targets.cpu.compiled import JIT, functions_of, keep_functions
+from cnncc.targets.cpu.machine_code import kept
 
 __all__ = [
     "CacheInfo",
@@ -76,7 +79,7 @@ def is_stored(text: str, *, kind: Literal["kernel", "entry"]) -> bool:
     quick.
     """
     name = module_name(text, kind=kind)
-    return name in sys.modules or _intact(_path(name), name)
+    return name in sys.modules or bool(JIT and kept(name))
 
 
 def _stored(text: str, key_extra: str) -> bytes:
@@ -123,7 +126,17 @@ class _Loader(InspectLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__file__ = str(self.path)
-        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
+        name = module.__name__
+        functions = functions_of(name, lambda: self._run({"__name__": name}))
+        if functions:
+            module.__dict__.update(functions)
+        else:
+            self._run(module.__dict__)
+            keep_functions(name)
+
+    def _run(self, names: dict[str, Any]) -> None:
+        """Run the text, which compiles its functions where there is no machine code yet."""
+        exec(compile(self.source, str(self.path), "exec"), names)
 
 
 class _EmittedFinder(MetaPathFinder):

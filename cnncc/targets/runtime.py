@@ -23,6 +23,7 @@ from cnncc.targets.cpu.declare import PREPARE, with_prepared
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.memory import default_limit
 from cnncc.targets.cpu.program import Program, compile_program
+from cnncc.targets.cpu.ready import Ready as Ready
 from cnncc.targets.cpu.store import Store as Store
 from cnncc.targets.cpu.team import Team
 from cnncc.targets.locks import Lock
@@ -59,10 +60,11 @@ class Runtime:
         max_memory: int | None = None,
         panels: bool = True,
         guard: str = "",
+        widths: Mapping[str, int] | None = None,
     ) -> None:
-        """`guard`: the public name of an output of one number. With it all phases run as one,
-        WHOLE, and the last of them, which updates parameters, is left out when the number is not
-        finite.
+        """`widths`: as for `compile_program`. `guard`: the public name of an output of one number.
+        With it all phases run as one, WHOLE, and the last of them, which updates parameters, is
+        left out when the number is not finite.
         """
         machine = detect()
         wide = machine.lanes_f32 if dtype is DType.F32 else machine.lanes_f64
@@ -72,14 +74,14 @@ class Runtime:
         self.phases = with_prepared(self.graph, phases or {})
         self.program: Program = compile_program(
             fused, dtype=dtype, lanes=lanes or wide, phases=self.phases, panels=panels,
-            guard=guard,
+            guard=guard, widths=widths,
         )  # fmt: skip
         self.entries = self.program.entries
         self._bindings: OrderedDict[Shape, Binding] = OrderedDict()
         self._lock = Lock()
         self._prepared = -1
         self._latest: tuple[Shape | None, Binding | None] = None, None
-        self._portions: dict[Shape, int] = {}
+        self._portions: dict[Shape, tuple[int, int]] = {}  # what the store's growth was, portion
         self._shapes: dict[tuple[tuple[str, tuple[int, ...]], ...], Shape] = {}
 
     def _shape(self, inputs: Mapping[str, Array]) -> Shape:
@@ -160,18 +162,35 @@ class Runtime:
                 outputs |= self._run_phase(binding, phase, inputs, arena)
         return outputs
 
+    def ready(self, inputs: Mapping[str, Array]) -> Ready | None:
+        """What runs again on arrays such as these, which have just run, given in this order; None
+        where a run has several parts or changes what it reads.
+        """
+        shape = self._shape(inputs)
+        phases = self.run_phases
+        if len(phases) != 1 or self.graph.updates or self.portion(shape) < shape.batch:
+            return None
+        version = self._prepared if PREPARE in self.entries else None
+        try:
+            binding = self.bind(shape)
+            return Ready(binding, phases[0], list(inputs), self._team, self.store, version)
+        except KeyError:  # an input that nothing reads
+            return None
+
     def planned(self, shape: Shape) -> Binding:
         """The binding on which a call of that shape begins: of its first portion."""
         return self.bind(Shape(self.portion(shape), shape.symbols), shape.batch)
 
     def portion(self, shape: Shape) -> int:
         """Samples of a call that run at a time: all of them, or as many as stay in the cache and
-        within the memory limit where samples have nothing to do with each other.
+        within the memory limit where samples have nothing to do with each other. Chosen anew when
+        other programs have laid more into the store meanwhile.
         """
         if shape.batch == 1:
             return 1
-        found = self._portions.get(shape)
-        if found is None:
+        growth, found = self._portions.get(shape, (-1, 0))
+        if growth != self.store.growth:
+            growth = self.store.growth
             symbols = dict(shape.symbols)
             check_extents(self.graph, shape)
 
@@ -184,7 +203,7 @@ class Runtime:
             found = outline.portion(shape.batch, symbols, fits)
             if len(self._portions) >= SHAPES:
                 self._portions.clear()
-            self._portions[shape] = found
+            self._portions[shape] = growth, found
         return found
 
     def _run_portions(

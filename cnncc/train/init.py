@@ -29,12 +29,20 @@ from numpy.typing import NDArray
 from cnncc.graph.ir import Node
 from cnncc.graph.layer import Init
 from cnncc.graph.sources import Parameter
+from cnncc.targets.cpu.arena import aligned_f32
 from cnncc.train.data.order import random_bits
 
 Values = NDArray[np.float32]
+Drawn = tuple[NDArray[np.float64], ...]
+"""What each random number is made into: an array for each value that comes of it."""
 
 PART = 1 << 20
-"""Elements that are drawn at a time."""
+"""Elements that share a stream of random numbers."""
+
+BLOCK = 1 << 15
+"""Random numbers that are worked on at a time, so that what comes between them and the elements
+stays in the cache: the time is half of that for whole parts.
+"""
 
 
 def initial(node: Node, seed: int) -> Values:
@@ -115,18 +123,18 @@ def _gabor(
 def _normal(shape: tuple[int, ...], std: float, seed: int, name: str) -> Values:
     """By Box and Muller (1958): two uniform numbers make two normal ones."""
 
-    def values(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    def values(bits: NDArray[np.uint64]) -> Drawn:
         u, v = _fractions(bits >> np.uint64(32)), _fractions(bits & np.uint64(0xFFFFFFFF))
         radius = std * np.sqrt(-2 * np.log(1 - u))  # 1 - u is never 0
         angle = 2 * np.pi * v
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+        return radius * np.cos(angle), radius * np.sin(angle)
 
     return _filled(shape, 2, values, seed, name)
 
 
 def _uniform(shape: tuple[int, ...], bound: float, seed: int, name: str) -> Values:
-    def values(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-        return bound * (2 * _fractions(bits >> np.uint64(32)) - 1)
+    def values(bits: NDArray[np.uint64]) -> Drawn:
+        return (bound * (2 * _fractions(bits >> np.uint64(32)) - 1),)
 
     return _filled(shape, 1, values, seed, name)
 
@@ -134,17 +142,24 @@ def _uniform(shape: tuple[int, ...], bound: float, seed: int, name: str) -> Valu
 def _filled(
     shape: tuple[int, ...],
     per_draw: int,
-    values: Callable[[NDArray[np.uint64]], NDArray[np.float64]],
+    values: Callable[[NDArray[np.uint64]], Drawn],
     seed: int,
     name: str,
 ) -> Values:
-    """An array filled part by part, so that a large weight takes no large memory beside it."""
+    """An array filled part by part. A part consists of the first values of all draws, then of the
+    second ones, as far as it needs them.
+    """
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    result = np.empty(math.prod(shape), np.float32)
+    result = aligned_f32(math.prod(shape))  # goes back to the system when it has been packed
     for number, start in enumerate(range(0, len(result), PART)):
         part = result[start : start + PART]
-        bits = random_bits(-(-len(part) // per_draw), seed, key, number)
-        part[:] = values(bits)[: len(part)]
+        draws = -(-len(part) // per_draw)
+        for first in range(0, draws, BLOCK):
+            count = min(BLOCK, draws - first)
+            bits = random_bits(count, seed, key, number, first=first)
+            for which, drawn in enumerate(values(bits)):
+                into = part[which * draws + first :][:count]
+                into[:] = drawn[: len(into)]
     return result.reshape(shape)
 
 

@@ -11,19 +11,13 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from cnncc.io.files import FORMAT, WRITE, DataError, refuse
 from cnncc.io.replace import replace_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Row = Mapping[str, int | float | str]
 
@@ -191,8 +185,13 @@ class Progress:
         done: int = 0,
         title: str = "training",
         enabled: bool | None = None,
-        console: Console | None = None,
+        console: "Console | None" = None,
     ) -> None:
+        # not above: most programs do not train, and Rich takes as long to import as a small network
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
         console = console or Console(stderr=True)
         self.enabled = console.is_terminal if enabled is None else enabled
         self._bars = Bars(

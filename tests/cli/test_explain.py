@@ -87,3 +87,33 @@ def test_nofuse_is_the_reason_where_the_spec_says_it(shell, tmp_path):
     path.write_text(text + "  nofuse(c)\n  output y = relu(c)\n}\n")
     last = json.loads(shell("explain", path, "--json").out)["edges"][-1]
     assert (last["fused"], last["rule"]) == (False, "nofuse")
+
+
+def test_explain_says_which_weights_are_in_bf16(shell, small):
+    out = shell("explain", small, "--precision", "bf16").out.splitlines()
+    assert out[0] == "bf16: 1 of 2 layers with weights, 432 of 504 weights"
+    assert out[1].startswith("  - c (conv)")
+    assert "each weight takes part in 36 products per sample" in out[1]
+    assert out[2].startswith("  + y (dense)")
+    assert "one product per sample" in out[2]
+    assert "bf16" not in shell("explain", small).out
+    ledger = json.loads(shell("explain", small, "--precision", "bf16", "--json").out)
+    assert [(c["layer"], c["bf16"]) for c in ledger["bf16"]] == [("c", False), ("y", True)]
+    assert "bf16" in [name for k in ledger["kernels"] for name in k["operators"]]
+
+
+@pytest.mark.parametrize("verb", ["explain", "compile"])
+def test_bf16_is_for_inference(verb, shell):
+    done = shell(verb, "lenet_digits", "--train", "--precision", "bf16")
+    assert (done.code, done.out) == (2, "")
+    assert "--precision bf16 is for inference" in done.err
+
+
+def test_report_counts_weights_in_bf16(shell, small):
+    plain, half = (
+        json.loads(shell("report", small, "--precision", p, "--json").out)
+        for p in ("default", "bf16")
+    )
+    assert plain["fused_traffic_bytes"] - half["fused_traffic_bytes"] == 2 * 432
+    kept = [r["memory"]["inference"]["parameters"] for r in (plain, half)]
+    assert kept[1] - kept[0] >= 2 * 432  # beside those that state_dict gives back

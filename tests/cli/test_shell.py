@@ -19,7 +19,7 @@ from cnncc.errors import CODES, CompilerBug
 VERBS = {
     "check", "fmt", "report", "explain", "compile", "run", "eval", "train", "bench", "data info",
     "cache info", "cache clear", "doctor", "cost", "matrix", "trace", "diff",
-    "relax", "project", "verify", "view", "profile",
+    "relax", "project", "verify", "tune", "view", "profile",
 }  # fmt: skip
 
 

@@ -187,6 +187,24 @@ def test_run_gives_what_the_model_gives(shell, folder, weights):
     assert "and 50 more samples" in text
 
 
+def test_run_and_eval_round_weights_on_request(shell, folder, weights):
+    x = np.load(folder / "dots.npz")["x"]
+    np.save(folder / "x.npy", x)
+    model = cnncc.compile(folder / "dots.cnn", precision="bf16")
+    model.load_weights(weights)
+    words = ["dots.cnn", "--weights", weights]
+    done = shell("run", *words, "--input", "x.npy", "--output", "y.npy", "--precision", "bf16")
+    assert done.code == 0
+    found = np.load(folder / "y.npy")
+    np.testing.assert_array_equal(found, model(x))
+    assert not np.array_equal(found, cnncc.Model.load(weights)(x))
+    losses = {
+        json.loads(shell("eval", *words, "--data", "dots.npz", "--json", *more).out)["loss"]
+        for more in ([], ["--precision", "bf16"])
+    }
+    assert len(losses) == 2
+
+
 def test_several_inputs_and_outputs_go_by_name(shell, folder):
     cnncc.compile(folder / "two.cnn").save(folder / "none.safetensors")
     a, b = np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)

@@ -29,6 +29,8 @@ FLOAT_RESULTS = (
     "relu(x)",
     "scale2(x, n)",
     "scale2(x, y)",
+    "power2(x)",
+    "power2(n)",
     "exponent(x)",
     "mantissa(x)",
     "select(x < y, x, y)",
@@ -104,14 +106,15 @@ def inputs(element: str, seed: int) -> list[np.ndarray]:
 
 INTEGER_RESULTS = {
     "u8": ("to_u8(x)", "load16(d, 3)"),
-    "u16": ("to_u16(x)", "to_u16(load16(d, 3))"),
+    "u16": ("to_u16(x)", "to_u16(load16(d, 3))", "to_bf16(x)", "to_bf16(to_f64(x))"),
     "i32": ("to_i32(x)", "to_i32(load16(d, 0))", "count16(i32(7))", "shift_right(i, i32(5))",
             "select(i > j, i, j)", "i + j", "i - j", "i * j", "wrap_mul(i, j)", "i & j", "i ^ 3"),
     "f32": ("to_f32(load16(d, 0))", "to_f32(i)", "to_f32(to_u32(i))",
             "to_f32(to_f64(x) * to_f64(x))",
             "to_f32(shift_right(wrap_mul(bit_xor(to_u32(i), to_u32(j)), u32(2654435769)), u32(8)))",
             "to_f32(shift_left(wrap_add(to_u32(i), u32(4000000000)), u32(3)))",
-            "to_f32(to_i64(x))", "to_f32(wrap_mul(to_u64(i), to_u64(j)))"),
+            "from_bf16(to_bf16(x))", "from_bf16(to_u16(load16(d, 3)))", "to_f32(to_i64(x))",
+            "to_f32(wrap_mul(to_u64(i), to_u64(j)))"),
 }  # fmt: skip
 
 

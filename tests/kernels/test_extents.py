@@ -10,6 +10,7 @@ import pytest
 from cnncc.compiler import front
 from cnncc.errors import SpecError
 from cnncc.graph.ir import TypedGraph
+from cnncc.targets.cpu import work
 from cnncc.targets.runtime import shape_of
 from tests.kernels.joined import Twice, both_targets
 from tests.kernels.primitives import same_bits
@@ -26,6 +27,12 @@ net labels(classes = 5) {
   output pooled = b -> globalavgpool -> dense(4)
 }
 """
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share every step, however small."""
+    monkeypatch.setattr(work, "AGREEING", 0.0)
 
 
 @cache

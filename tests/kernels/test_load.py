@@ -13,6 +13,8 @@ import pytest
 
 from cnncc.errors import CompilerBug
 from cnncc.targets import cache
+from cnncc.targets.cpu.compiled import functions_of
+from cnncc.targets.cpu.machine_code import MachineCode, keep, kept
 from cnncc.targets.load import cache_clear, cache_info, load_module, module_name
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +58,7 @@ seconds = time.perf_counter() - begin
 x, y = np.arange(11, dtype=np.float32), np.zeros(12, np.float32)
 Team.shared(1).run(entry.network.address, np.array([x.ctypes.data, y.ctypes.data, 11]))
 assert (y[:11] == 4 * x).all() and y[11] == 0, y
-print(kernel.twice.was_cached, entry.network.was_cached, seconds)
+print(kernel.twice.was_cached, entry.network.was_cached, "numba" in sys.modules, seconds)
 """
 
 
@@ -92,10 +94,10 @@ def unique(text: str, name: str) -> str:
 
 
 def test_the_next_process_compiles_nothing(folder):
-    assert finish(start(folder))[0][:2] == ["False", "False"]
+    assert finish(start(folder))[0][:3] == ["False", "False", "True"]
     files = sorted(path.name for path in folder.iterdir())
     words, errors = finish(start(folder))
-    assert words[:2] == ["True", "True"], "the second process compiled again"
+    assert words[:3] == ["True", "True", "False"], "the second process compiled again"
     assert errors == ""
     assert sorted(path.name for path in folder.iterdir()) == files
     assert {name.rpartition(".")[2] for name in files} == {"py", "code"}
@@ -156,6 +158,37 @@ def test_damaged_machine_code_is_compiled_again(folder):
     assert finish(start(folder))[0][:2] == ["True", "True"]
 
 
+def test_an_entry_whose_kernel_was_removed_is_compiled_again(folder):
+    finish(start(folder))
+    kernel = module_name(KERNEL, kind="kernel")
+    code = next(p for p in folder.glob("*.code") if b'"symbol": "cnncc_twice' in p.read_bytes())
+    assert kernel not in sys.modules
+    code.unlink()
+    assert finish(start(folder))[0][:2] == ["False", "True"]
+
+
+def test_machine_code_that_calls_the_unknown_is_not_loaded(folder):
+    code = MachineCode("lost", "cnncc_lost", (), "void", ("cnncc_of_nobody",), b"not read")
+    keep("cnncc_emitted.lost", [code])
+    assert kept("cnncc_emitted.lost") == (code,)
+    assert not functions_of("cnncc_emitted.lost")
+
+
+def test_a_function_from_the_cache_knows_its_text(folder):
+    finish(start(folder))
+    script = f"""
+import sys
+from cnncc.targets.load import load_module
+twice = load_module({KERNEL!r}, kind="kernel").twice
+assert twice.was_cached and "numba" not in sys.modules
+assert twice.function.__name__ == "twice"
+assert "@cnncc_twice" in twice.llvm_ir() and "cnncc_twice" in twice.assembly()
+assert twice.was_cached
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CNNCC_CACHE_DIR": str(folder)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=300)
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="modes mean nothing on this system")
 def test_the_folder_is_private(folder):
     cache_info()
@@ -199,3 +232,23 @@ def test_info_counts_and_clear_removes_only_our_files(folder):
 def test_text_that_is_not_python_is_our_fault(folder):
     with pytest.raises(CompilerBug, match="valid Python"):
         load_module("def (:", kind="entry")
+
+
+def test_a_network_whose_kernels_are_there_runs_without_numba(folder):
+    script = """
+import sys
+import numpy as np
+import cnncc
+x = np.random.default_rng(0).random((2, 1, 8, 8), np.float32)
+model = cnncc.compile("lenet_digits")
+print("numba" in sys.modules, model(x).tobytes().hex())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CNNCC_CACHE_DIR": str(folder)}
+    first, second = (
+        subprocess.check_output(
+            [sys.executable, "-c", script], env=environment, text=True, timeout=300
+        ).split()
+        for _ in range(2)
+    )
+    assert (first[0], second[0]) == ("True", "False")
+    assert first[1] == second[1]

@@ -11,6 +11,7 @@ import pytest
 
 from cnncc.graph.ir import TypedGraph
 from cnncc.passes.fuse import Fused, fuse
+from cnncc.targets.cpu import work
 from cnncc.targets.interp.program import run_interp
 from tests.kernels.joined import both_targets
 from tests.kernels.primitives import same_bits
@@ -27,6 +28,12 @@ Array = np.ndarray
 INTERPRETED = range(120)
 COMPILED = (3, 7, 12, 21, 38, 40)
 BATCH = 2
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share every step, however small."""
+    monkeypatch.setattr(work, "AGREEING", 0.0)
 
 
 def interpreted(kernels: Fused, data: dict[str, Array]) -> dict[str, Array]:

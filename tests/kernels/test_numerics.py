@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from cnncc.loops import numerics
 
 FLOATS = (np.float32, np.float64)
-PRECISION = {np.float32: (24, -149, 128), np.float64: (53, -1074, 1024)}
+PRECISION = {
+    np.float32: (24, -149, 128), np.float64: (53, -1074, 1024), "bf16": (8, -133, 128),
+}  # fmt: skip
 
 
-def rounded(exact: Fraction, dtype: type) -> np.floating:
-    """The nearest number of dtype, ties to even, by the definition."""
-    bits, lowest, top = PRECISION[dtype]
+def rounded(exact: Fraction, dtype: type, form: type | str | None = None) -> np.floating:
+    """The nearest number of dtype, or of another form as a number of dtype, ties to even, by the
+    definition."""
+    bits, lowest, top = PRECISION[form or dtype]
     if exact == 0:
         return dtype(0)
     size = abs(exact)
@@ -58,6 +61,35 @@ def test_fma_is_correctly_rounded(dtype, data):
     assert result == rounded(exact, dtype)
     if exact != 0:
         assert np.signbit(result) == (exact < 0)
+
+
+@given(data=st.data())
+def test_bf16_is_correctly_rounded(data):
+    x = data.draw(finite(np.float32))
+    if data.draw(st.booleans()):  # ties, and the numbers next to them
+        tie = (int(x.view(np.uint32)) & 0xFFFF0000) | 0x8000
+        x = np.uint32(tie + data.draw(st.sampled_from([-1, 0, 1]))).view(np.float32)
+    bits = numerics.to_bf16(x)
+    assert isinstance(bits, np.uint16)
+    result = numerics.from_bf16(bits)
+    assert isinstance(result, np.float32)
+    assert result == rounded(Fraction(float(x)), np.float32, "bf16")
+    assert np.signbit(result) == np.signbit(x)
+    assert numerics.to_bf16(np.float64(x)) == bits
+
+
+def test_bf16_are_those_of_torch():
+    rng = np.random.default_rng(4)
+    x = rng.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
+    theirs = torch.from_numpy(x).to(torch.bfloat16).to(torch.float32).numpy()
+    ours = numerics.from_bf16(numerics.to_bf16(x))
+    np.testing.assert_array_equal(ours, theirs)
+    assert np.isnan(ours).sum() == np.isnan(x).sum() > 100
+    every = np.arange(2**16, dtype=np.uint16)
+    number = ~np.isnan(numerics.from_bf16(every))
+    np.testing.assert_array_equal(
+        numerics.to_bf16(numerics.from_bf16(every))[number], every[number]
+    )
 
 
 def test_fma_where_rounding_twice_goes_wrong():
@@ -125,6 +157,19 @@ def test_scale2_rounds_once_to_denormals_and_overflows_to_infinity():
     x, n = np.float32([1, 1.5, 1, -3]), np.float32([-149, -149, 300, 128])
     expected = np.float32([2.0**-149, 2.0**-148, np.inf, -np.inf])
     np.testing.assert_array_equal(numerics.scale2(x, n), expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least", "most"), [(np.float32, -126, 127), (np.float64, -1022, 1023)]
+)
+def test_power2_is_always_a_normal_number(dtype, least, most):
+    n = np.arange(least - 3, most + 4).astype(dtype)
+    with np.errstate(over="ignore"):
+        expected = np.ldexp(dtype(1), np.clip(n, least, most).astype(int))
+    np.testing.assert_array_equal(numerics.power2(n), expected)
+    odd = np.array([np.nan, -np.inf, np.inf, 1e30], dtype)
+    assert numerics.power2(odd).tolist() == [2.0**least, 2.0**least, 2.0**most, 2.0**most]
+    assert numerics.power2(dtype(3)) == 8
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

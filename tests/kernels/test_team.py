@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # job: 0 phases, 1 shares' work (additions), 2 address of counts[phase, share], 3 address of errors
 ENTRIES = """
 from cnncc.targets.cpu.compiled import inlined
-from cnncc.targets.cpu.team import barrier, claim, claim_next, entry, join
+from cnncc.targets.cpu.team import barrier, claim, claim_next, entry, hand_over, join
 from cnncc.targets.cpu.vector import i64_at
 
 
@@ -45,6 +45,22 @@ def claimed(job, control, tid, size):
             work(job, size, phase, share)
             share = claim_next(control, size, phase, tid)
         join(control, size, phase)
+
+
+@entry
+def mixed(job, control, tid, size):
+    for phase in range(1, job[0] + 1):
+        if phase % 3 and size > 1:
+            if tid == 0:
+                for share in range(size):
+                    work(job, size, phase, share)
+            hand_over(control, size, phase, tid)
+        else:
+            share = claim(control, size, phase, tid)
+            while share >= 0:
+                work(job, size, phase, share)
+                share = claim_next(control, size, phase, tid)
+            join(control, size, phase)
 
 
 @entry
@@ -100,7 +116,7 @@ def make_team():
         team.stop()
 
 
-@pytest.mark.parametrize("kind", ["claimed", "fixed"])
+@pytest.mark.parametrize("kind", ["claimed", "fixed", "mixed"])
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_every_share_is_done_once_and_phases_are_separate(make_team, entries, kind, size):
     team, entry = make_team(size), getattr(entries, kind)
@@ -112,7 +128,7 @@ def test_every_share_is_done_once_and_phases_are_separate(make_team, entries, ki
 
 def test_sleeping_threads_wake_up_and_idle_ones_use_no_processor(make_team, entries):
     team, run = make_team(3, spins=100), Run(3, 4)
-    for kind in (entries.fixed, entries.claimed):
+    for kind in (entries.fixed, entries.claimed, entries.mixed):
         for pause in (0, 0.001, 0.005, 0.02):
             time.sleep(pause)
             run.on(team, kind)
@@ -209,7 +225,7 @@ from cnncc.targets.cpu.team import Team
 entries = test_team.load_module(test_team.ENTRIES, kind="entry")
 for size in {sizes}:
     run = test_team.Run(size, 3, additions=3)
-    for kind in (entries.claimed, entries.fixed):
+    for kind in (entries.claimed, entries.fixed, entries.mixed):
         run.on(Team({size}), kind)
 print("done")
 """

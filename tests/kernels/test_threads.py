@@ -19,6 +19,7 @@ import pytest
 from cnncc.compiler import front
 from cnncc.passes.fuse import fuse
 from cnncc.passes.training import StepGraph, training_graph
+from cnncc.targets.cpu import work
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import Runtime
 from cnncc.train.optim import Optimizer
@@ -28,6 +29,12 @@ from tests.networks.values import Array, inputs, parameters
 ROOT = Path(__file__).parents[2]
 BATCH = 3
 PATIENCE = 120  # seconds until a call counts as hung
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share every step, however small."""
+    monkeypatch.setattr(work, "AGREEING", 0.0)
 
 
 @cache
@@ -101,6 +108,20 @@ def test_any_team_gives_the_bits_of_one_thread(threads: int) -> None:
     found: dict[str, Array] = {}
     within(PATIENCE, lambda: found.update(stepped(threads)))
     assert [n for n in alone if not same_bits(alone[n], found[n])] == []
+
+
+@pytest.mark.parametrize("agreeing", [20.0, 60.0, np.inf])
+def test_small_steps_that_one_thread_does(monkeypatch: pytest.MonkeyPatch, agreeing: float) -> None:
+    """Some steps or all of them are the caller's alone."""
+    alone = stepped(1)
+    monkeypatch.setattr(work, "AGREEING", agreeing)
+    found: dict[str, Array] = {}
+    within(PATIENCE, lambda: found.update(stepped(3)))
+    assert [n for n in alone if not same_bits(alone[n], found[n])] == []
+    r = runtime(3)
+    steps, table = r.program.steps, r.bind(r._shape(given(step()[1], r))).table
+    flags = table[sum(s.integers for s in steps) :][: len(steps)]
+    assert set(flags) == ({1} if agreeing == np.inf else {0, 1})
 
 
 def test_callers_at_once_each_get_their_own_result() -> None:

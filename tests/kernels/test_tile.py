@@ -83,7 +83,7 @@ def test_words_on_tiles_have_the_bits_of_their_twins(p, v, lanes, element):
 
 
 @pytest.mark.parametrize(("p", "v", "lanes"), SHAPES)
-@pytest.mark.parametrize("count", [-1, 0, 1, 3, 40])
+@pytest.mark.parametrize("count", [-1, 0, 1, 3, 19, 40])
 def test_loads_and_stores_of_tiles(p, v, lanes, count):
     size = p * v * lanes * 4
     loads = [
@@ -109,22 +109,27 @@ def test_loads_and_stores_of_tiles(p, v, lanes, count):
     assert np.count_nonzero(twin != -77) >= 4 * p * v * lanes
 
 
-@pytest.mark.parametrize(("p", "v", "lanes"), [s for s in SHAPES if s[0] > 1])
-def test_a_tile_in_memory_is_taken_position_by_position(p, v, lanes):
+SOME = [(*s, some) for s in [*SHAPES, (6, 1, 8)] for some in range(1, s[0]) if s[0] % some == 0]
+
+
+@pytest.mark.parametrize(("p", "v", "lanes", "some"), SOME)
+def test_a_tile_in_memory_is_taken_some_positions_at_a_time(p, v, lanes, some):
     size = v * lanes
     body = [
         "numbers = load_tile(NUMBERS, c, 1, 4, 0)",
         "doubled = in_memory(numbers + numbers)",
         "rows = in_memory(tile)",
         "made = blank(TILE, half)",
-        f"for nth in range(rolled({p})):",
-        "    one = take(rows, nth) * take(doubled, nth)",
+        f"for nth in range(0, rolled({p}), {some}):",
+        f"    one = take(S{some}, rows, nth) * take(N{some}, doubled, nth)",
         "    put(rows, nth, one)",
         "    put(made, nth, one - half)",
         f"store_tile(out, 0, {size}, {lanes}, from_memory(rows))",
         f"store_tile(out, {p * size}, {size}, {lanes}, from_memory(made))",
     ]
-    compiled, twin = both(text_of(body, p, v, lanes), "f32", 2 * p * size)
+    text = text_of(body, p, v, lanes)
+    shapes = f"S{some}, N{some} = shape({some}, {v}, {lanes}), shape({some}, 1, 1)"
+    compiled, twin = both(text.replace("\n\n\n@", f"\n{shapes}\n\n\n@"), "f32", 2 * p * size)
     assert primitives.same_bits(compiled, twin)
     a, _, c, _ = primitives.inputs("f32", 5)
     at = np.arange(p)[:, None, None] * 7 + np.arange(v)[:, None] * 3 + np.arange(lanes)
@@ -165,7 +170,8 @@ def test_a_tile_of_sums_stays_in_registers():
     [
         ("tile + load_tile(shape_b, b, 0, 1, 1)", "different shapes"),
         ("store_tile(out, 0, 1, 1, load16(a, 0))", "cannot be stored"),
-        ("take(number, 0)", "in memory"),
+        ("take(TILE, number, 0)", "in memory"),
+        ("take(shape_b, in_memory(tile), 0)", "no part"),
         ("load_tile(number, a, 0, 1, 1)", "a shape"),
         ("in_memory(number)", "a tile"),
     ],

@@ -139,7 +139,11 @@ class Scope:
                 return Uniform(self.index(1), self.index())
             case _:
                 n = prim("rint", prim("min", self.value(depth - 1), 300.0))
-                return prim("scale2", self.value(depth - 1), n)
+                return (
+                    prim("power2", n)
+                    if self.draw(st.booleans())
+                    else prim("scale2", self.value(depth - 1), n)
+                )
 
     def statements(self, depth: int) -> Body:
         """Some statements without stores."""

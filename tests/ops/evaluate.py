@@ -60,6 +60,7 @@ def derive(op: Op, types: Sequence[TensorType]) -> Derived:
 NUMPY = {
     DType.F32: np.float32, DType.F64: np.float64, DType.U8: np.uint8, DType.U16: np.uint16,
     DType.I32: np.int32, DType.I64: np.int64,
+    DType.BF16: np.float32,  # the interpreter keeps the values
 }  # fmt: skip
 
 

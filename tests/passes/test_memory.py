@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import tracemalloc
 
+import numpy as np
 import pytest
 
+import cnncc
 from cnncc import compiler
 from cnncc.cli.memory import memory_lines, planned_memory
+from cnncc.passes.fuse import fuse
+from cnncc.passes.retype import retyped
 from cnncc.passes.training import training_graph
 from cnncc.targets.cpu import memory
 from cnncc.targets.cpu.machine import detect, last_cache, memory_limit, vector_lanes
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import Runtime, Shape
+from cnncc.tensor import DType
 
 NET = """
 net small(classes = 5) {
@@ -50,6 +55,53 @@ def test_the_plan_is_that_of_the_compiled_program(train: bool, fuse: bool) -> No
         assert need.activations == binding.plan.size
         assert need.parameters == runtime.store.bytes + constants
     assert runtime.peak == need.peak, "the larger binding came last"
+
+
+def test_the_plan_in_float64_is_that_of_the_compiled_program() -> None:
+    text = "net a {\n  input x: f32[3, 12, 12]\n  output y = x -> conv(33, 3x3) -> relu\n}\n"
+    fused = fuse(retyped(compiler.front(text).graph, DType.F64))
+    runtime = Runtime(fused, store=Store(), dtype=DType.F64, threads=1)
+    binding, need = runtime.planned(Shape(1, ())), compiler.planned(fused)
+    assert (need.activations, need.parameters) == (binding.plan.size, runtime.store.bytes)
+
+
+def test_inference_of_a_model_that_trains_takes_what_is_claimed_of_it() -> None:
+    model = cnncc.compile(NET.replace("H,", "12,"), train=True)
+    model.step(np.zeros((7, 3, 12, 12), np.float32), np.zeros(7, np.int64))
+    variant, runtime = model._programs.network.inference, model._programs.inference
+    need = compiler.planned(compiler.kernels(variant.graph, variant.module))
+    assert isinstance(runtime, Runtime)
+    binding = runtime.planned(Shape(1, ()))
+    assert need.activations == binding.plan.size
+    assert need.parameters == sum(
+        memory.lasting(runtime.program.tensors, binding.placements).values()
+    )
+    besides = runtime.store.bytes_besides(runtime.program.outline.kept)
+    assert besides > need.parameters, "Adam keeps two of each weight beside it"
+
+
+def test_portions_shrink_when_the_store_has_grown() -> None:
+    checked = compiler.front(NET)
+    fused = compiler.kernels(checked.graph, checked.module)
+    symbols = {"H": 40}
+    one = compiler.planned(fused, batch=1, symbols=symbols)
+    whole = compiler.planned(fused, batch=7, symbols=symbols, limit=1 << 40)
+    assert whole.portion == 7
+    runtime = Runtime(fused, store=Store(), threads=1, max_memory=whole.peak)
+    shape = Shape(7, tuple(symbols.items()))
+    assert runtime.portion(shape) == 7
+    inputs = {"image": np.zeros((7, 3, 40, 12), np.float32)}
+    expected = runtime.run(inputs)
+    again = runtime.ready(inputs)
+    assert again is not None
+    repeated = again.run(list(inputs.values()))
+    assert repeated is not None
+    assert all(np.array_equal(repeated[k], expected[k]) for k in expected)
+    runtime.store.write("of another program", np.zeros((whole.peak - one.peak) // 4, np.float32))
+    assert again.run(list(inputs.values())) is None
+    assert runtime.portion(shape) == 1
+    assert runtime.planned(shape).batch == 1
+    assert runtime.ready(inputs) is None
 
 
 @pytest.mark.parametrize("portion", [1, 4, 7])

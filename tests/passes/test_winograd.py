@@ -89,6 +89,21 @@ def test_the_epilogue_is_in_the_kernel_of_the_last_transform() -> None:
     assert ("winograd_output", "add", "relu") in ends
 
 
+def test_so_is_a_pool_whose_windows_lie_in_one_tile() -> None:
+    def ends(layers: str, shape: str) -> list[tuple[str, ...]]:
+        checked = front(net("conv(32, 3x3, pad = same)", shape, f" -> relu -> {layers}"))
+        return [
+            tuple(n.op.name for n in k.nodes)[1:]
+            for k in kernels(checked.graph, checked.module).kernels
+            if k.nodes[0].op.name == "winograd_output"
+        ]
+
+    assert ends("maxpool(2x2)", "32, 16, 24") == [("relu", "maxpool")]
+    assert ends("avgpool(4x4)", "32, 16, 24") == [("relu", "avgpool")]
+    assert ends("maxpool(2x2)", "32, 18, 24") == [("relu",)], "the last tile reaches beyond"
+    assert ends("maxpool(3x3)", "32, 24, 24") == [("relu",)], "windows lie in two tiles"
+
+
 def test_both_targets_fused_or_not_have_the_same_bits() -> None:
     x = np.random.default_rng(0).standard_normal((3, 32, 11, 14)).astype(np.float32)
     results = [

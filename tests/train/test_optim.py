@@ -1,5 +1,6 @@
 """Steps of the optimizers against PyTorch's, and initial values against their definitions."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from cnncc.graph.layer import Init
 from cnncc.graph.module import Choice
-from cnncc.train.init import PART, drawn, fans
+from cnncc.train.data.order import random_bits
+from cnncc.train.init import BLOCK, PART, drawn, fans
 from cnncc.train.optim import ENDLESS, Optimizer, schedule_of
 from cnncc.train.schedule import Constant, Cosine, Step, WarmUp
 from tests.train.small import blobs, perceptron
@@ -130,6 +132,19 @@ def test_a_parameter_depends_on_seed_and_name_alone():
     assert np.array_equal(first, drawn(Init("he"), KERNEL, 7, "c1.weight"))
     assert not np.array_equal(first, drawn(Init("he"), KERNEL, 8, "c1.weight"))
     assert not np.array_equal(first, drawn(Init("he"), KERNEL, 7, "c2.weight"))
+
+
+@pytest.mark.parametrize("count", [1, 5, 2 * BLOCK + 7, PART + 2 * BLOCK + 1])
+def test_values_come_from_the_parts_streams_whatever_is_drawn_at_a_time(count: int):
+    values = drawn(Init("normal", (2.0,)), (count,), 3, "w")
+    key = int.from_bytes(hashlib.sha256(b"w").digest()[:8], "little")
+    for number, start in enumerate(range(0, count, PART)):
+        part = values[start : start + PART]
+        bits = random_bits(-(-len(part) // 2), 3, key, number)
+        u, v = (b.astype(np.float64) * 2.0**-32 for b in (bits >> 32, bits & 0xFFFFFFFF))
+        radius, angle = 2 * np.sqrt(-2 * np.log(1 - u)), 2 * np.pi * v
+        whole = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[: len(part)]
+        assert np.array_equal(part, whole.astype(np.float32))
 
 
 def test_large_parameters_do_not_repeat_themselves():

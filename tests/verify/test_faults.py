@@ -5,6 +5,7 @@ gradient, and the certificate must refuse the network and name the place.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from cnncc.loops.ir import Nest
 from cnncc.loops.parse import parse
 from cnncc.loops.text import print_nest
 from cnncc.ops import OPERATORS
+from cnncc.passes import lower
 from cnncc.targets.cpu import program
 from cnncc.verify import Certificate, Settings, verify_network
 
@@ -77,6 +79,16 @@ FAULTS = [  # net, operator, text of its loops, the text with a fault
     ("table", "arrange_dw", "< $m:", "< $m - 1:"),
     ("table", "arrange_dw", "g[i_k, i_c, i_w0, i_w1]", "g[i_k, i_c, i_w1, i_w0]"),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def new_nests() -> Iterator[None]:
+    """Equal layers share nests, but not one with a fault and one without."""
+    for made in (lower._nest, lower._joined):
+        made.cache_clear()
+    yield
+    for made in (lower._nest, lower._joined):
+        made.cache_clear()
 
 
 WRONG_GRADIENTS = [("conv", "conv"), ("dense", "dense"), ("dense", "sigmoid")]

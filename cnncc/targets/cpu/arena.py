@@ -3,7 +3,8 @@ given back.
 
 A block of 2 MB or more starts at a 2 MB boundary and asks the kernel for huge pages, which spares
 most of the address translation of large activations; a smaller one starts at a cache line.  Pages
-that were never touched cost no memory.
+that were never touched cost no memory, and the end of a block that fills no huge page has small
+ones.  A large block goes back to the system when it is freed.
 """
 
 from __future__ import annotations
@@ -36,19 +37,18 @@ def aligned_bytes(count: int) -> Bytes:
         raise ValueError(f"a buffer needs a size of at least 0, but got {count}")
     if count < HUGE_PAGE:
         return _from_boundary(np.zeros(count + LINE, np.uint8), LINE, count)
-    rounded = -(-count // HUGE_PAGE) * HUGE_PAGE  # so that the last page can be huge as well
     try:
-        block = _map(rounded + HUGE_PAGE)
+        block = _map(count + HUGE_PAGE)
     except OSError as error:
         raise MemoryError(f"cannot reserve {count} bytes: {error.strerror}") from error
-    buffer = _from_boundary(np.frombuffer(block, np.uint8), HUGE_PAGE, rounded)
+    buffer = _from_boundary(np.frombuffer(block, np.uint8), HUGE_PAGE, count)
     if hasattr(block, "madvise") and hasattr(mmap, "MADV_HUGEPAGE"):
         start = -np.frombuffer(block, np.uint8).ctypes.data % HUGE_PAGE
         try:
-            block.madvise(mmap.MADV_HUGEPAGE, start, rounded)
+            block.madvise(mmap.MADV_HUGEPAGE, start, count // HUGE_PAGE * HUGE_PAGE)
         except OSError:
-            return buffer[:count]  # a kernel without huge pages: the buffer works all the same
-    return buffer[:count]
+            return buffer  # a kernel without huge pages: the buffer works all the same
+    return buffer
 
 
 def aligned_f32(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -108,28 +108,44 @@ class ArenaPool:
 
     def take(self, timeout: float | None = None) -> Bytes:
         """A buffer, to be given back by `release`. Raises as `acquire`."""
-        with self._changed:
-            if not self._available() and not self._changed.wait_for(self._available, timeout):
-                raise TimeoutError(f"all {self.limit} arenas are in use")
-            if self._idle:
-                buffer = self._idle.pop()
-            else:
-                buffer = aligned_bytes(self.size)
-                self._made += 1
-            self._in_use[id(buffer)] = buffer
+        try:
+            buffer = self._idle.pop()  # without a lock: one list operation is never half done
+        except IndexError:
+            buffer = self._new_or_awaited(timeout)
+        self._in_use[id(buffer)] = buffer
         if self.poison:
             buffer[:] = _POISON
         return buffer
 
+    def _new_or_awaited(self, timeout: float | None) -> Bytes:
+        with self._changed:
+            self._waiting += 1  # before looking once more: whoever gives back appends, then looks
+            try:
+                if not self._changed.wait_for(self._available, timeout):
+                    raise TimeoutError(f"all {self.limit} arenas are in use")
+            finally:
+                self._waiting -= 1
+            return self._found.pop()
+
     def _available(self) -> bool:
-        return bool(self._idle) or self._made < self.limit
+        """Whether there is a buffer for a caller that waits; it is then the last one found."""
+        try:
+            self._found.append(self._idle.pop())
+        except IndexError:
+            if self._made >= self.limit:
+                return False
+            self._found.append(aligned_bytes(self.size))
+            self._made += 1
+        return True
 
     def release(self, buffer: Bytes) -> None:
         """Give back a buffer that was taken; `acquire` does it by itself.  One that is not in use
         is ignored."""
-        with self._changed:
-            if self._in_use.pop(id(buffer), None) is not None:
-                self._idle.append(buffer)
+        if self._in_use.pop(id(buffer), None) is None:
+            return
+        self._idle.append(buffer)
+        if self._waiting:
+            with self._changed:
                 self._changed.notify()
 
     def _reset(self) -> None:
@@ -138,6 +154,8 @@ class ArenaPool:
         self._changed = threading.Condition(threading.Lock())
         self._made = len(self._idle)
         self._in_use: dict[int, Bytes] = {}
+        self._found: list[Bytes] = []  # by a caller that holds the lock
+        self._waiting = 0
 
 
 class Loan:

@@ -1,82 +1,38 @@
 """Words for threads that talk through memory: atomic operations, pausing, yielding, sleeping,
 calling by address.
 
-Memory is a pointer to 64-bit integers and an index.  Sleeping uses Python's own thread locks
-through their C interface: they exist on every platform and need no interpreter lock, so a thread
-can sleep and be woken inside compiled code.
+Memory is a pointer to 64-bit integers and an index.
 """
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from cnncc.targets.cpu.vector.memory import base_of, place
+from cnncc.targets.cpu.host import ACQUIRE, RELEASE, YIELD
+from cnncc.targets.cpu.vector.memory import place
 
 __all__ = [
-    "address_of",
     "call_entry",
     "compare_swap",
     "exchange",
     "fetch_add",
     "lock_acquire",
     "lock_release",
-    "new_lock",
     "pause",
     "peek",
-    "pointer_to",
     "put",
     "yield_core",
 ]
 
 _I64 = ir.IntType(64)
 _VOID = ir.VoidType()
-
-# PyDLL would hold the interpreter lock while a thread sleeps; the same library as CDLL releases it.
-_python = ctypes.CDLL(None, handle=ctypes.pythonapi._handle)
-_python.PyThread_allocate_lock.restype = ctypes.c_void_p
-_python.PyThread_acquire_lock.argtypes = [ctypes.c_void_p, ctypes.c_int]
-_python.PyThread_acquire_lock.restype = ctypes.c_int
-_python.PyThread_release_lock.argtypes = [ctypes.c_void_p]
-_python.PyThread_release_lock.restype = None
-
-
-def _yield_function() -> Any:
-    """The system's call that lets another thread have the core; one without effect where none is
-    known."""
-    if sys.platform == "win32":
-        return ctypes.WinDLL("kernel32").SwitchToThread
-    return getattr(ctypes.CDLL(None), "sched_yield", _python.PyThread_get_thread_ident)
-
-
-# Compiled code names these symbols, so that it stays valid in the next process, where the
-# addresses differ.
-_YIELD, _ACQUIRE, _RELEASE = "cnncc_yield", "cnncc_lock_acquire", "cnncc_lock_release"
-for _symbol, _function in (
-    (_YIELD, _yield_function()),
-    (_ACQUIRE, _python.PyThread_acquire_lock),
-    (_RELEASE, _python.PyThread_release_lock),
-):
-    llvm.add_symbol(_symbol, ctypes.cast(_function, ctypes.c_void_p).value)
-
-
-def new_lock() -> int:
-    """The address of a new lock, already taken: the first lock_acquire sleeps until a
-    lock_release."""
-    lock = _python.PyThread_allocate_lock()
-    if not lock:
-        raise MemoryError("no more thread locks")
-    _python.PyThread_acquire_lock(lock, 1)
-    return int(lock)
 
 
 def _word(result: Any, codegen: Callable[..., Any], *more: Any) -> Any:
@@ -159,7 +115,7 @@ def yield_core(typing: Any) -> Any:
     """Let another thread run on this core."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.call(_external(builder, _YIELD, ir.IntType(32)), [])
+        builder.call(_external(builder, YIELD, ir.IntType(32)), [])
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -174,7 +130,7 @@ def lock_acquire(typing: Any, lock: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _lock_pointer(builder, arguments[0])
         wait = ir.IntType(32)(1)
-        function = _external(builder, _ACQUIRE, ir.IntType(32), pointer.type, wait.type)
+        function = _external(builder, ACQUIRE, ir.IntType(32), pointer.type, wait.type)
         builder.call(function, [pointer, wait])
         return context.get_dummy_value()
 
@@ -185,27 +141,10 @@ def lock_acquire(typing: Any, lock: Any) -> Any:
 def lock_release(typing: Any, lock: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _lock_pointer(builder, arguments[0])
-        builder.call(_external(builder, _RELEASE, _VOID, pointer.type), [pointer])
+        builder.call(_external(builder, RELEASE, _VOID, pointer.type), [pointer])
         return context.get_dummy_value()
 
     return types.void(_INT64), codegen
-
-
-@intrinsic
-def address_of(typing: Any, array: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = base_of(context, builder, signature.args[0], arguments[0])
-        return builder.ptrtoint(pointer, _I64)
-
-    return _INT64(array), codegen
-
-
-@intrinsic
-def pointer_to(typing: Any, array: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return base_of(context, builder, signature.args[0], arguments[0])
-
-    return types.CPointer(_INT64)(array), codegen
 
 
 @intrinsic

@@ -113,7 +113,7 @@ def cut_of(
         or not _goes_through(first, "i_s0", "i_s1")
         or not _goes_through(third, "i_t0", "i_t1")
         or second.tile != "i_t"
-        or second.rows not in (("i_n", "i_p"), ("i_n", "i_g", "i_p"))
+        or second.rows not in (("i_p", "i_n"), ("i_g", "i_p", "i_n"))
         or any(len(k.nest.body) > 1 for k in chain)
     ):
         return None
@@ -170,7 +170,7 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
         "    units = table[first + 0]",
         "    bands = table[first + 1]",
         "    lots = table[first + 2]  # pieces of memory: a lot of bands follow each other in one",
-        "    begin = table[first + 3]",
+        "    begin = first + table[first + 3]",
         "    for lot in range(lots * share // shares, lots * (share + 1) // shares):",
         "        for band in range(bands * lot // lots, bands * (lot + 1) // lots):",
         f"            own = begin + band * {starts[3]}",

@@ -69,7 +69,9 @@ class Binding:
     arena_slots: Array
     constants: dict[str, Array]
     pool: ArenaPool
-    jobs: dict[int, Array] = field(default_factory=dict)  # by the address of the arena
+    jobs: dict[int, tuple[Array, int]] = field(default_factory=dict)
+    """Job tables with their addresses, by the identity of the arena."""
+    _arenas: list[Array] = field(default_factory=list)  # whose identity stays theirs meanwhile
     _exchanges: dict[int, Exchange] = field(default_factory=dict)  # by phase
 
     def run(
@@ -87,9 +89,9 @@ class Binding:
         entry = self.program.entries.get(phase)
         if entry is None:
             return {}
-        exchange = self._exchange(phase)
+        exchange = self.exchange(phase)
         results = self.results(phase, self.batch) if results is None else results
-        job = self.job_in(arena)
+        job, place = self.placed_job(arena)
         for name, word, expected in exchange.inputs:
             array = inputs.get(name)
             if array is None or not expected.accepts(array):
@@ -97,7 +99,7 @@ class Binding:
             job[word] = address_of(array)
         for public, word, _ in exchange.outputs:
             job[word] = address_of(results[public])
-        team.run(entry.address, job)
+        team.run(entry.address, job, place)
         return results
 
     def results(self, phase: int, batch: int) -> dict[str, Array]:
@@ -106,22 +108,27 @@ class Binding:
             public: np.empty(
                 (batch, *form.dims[1:]) if form.type.batched else form.dims, form.dtype
             )
-            for public, _, form in self._exchange(phase).outputs
+            for public, _, form in self.exchange(phase).outputs
         }
 
     def job_in(self, arena: Array) -> Array:
         """The job table whose arena tensors lie in this arena; the caller's arrays are still to
         come. It belongs to whoever has the arena.
         """
-        address = address_of(arena)
-        job = self.jobs.get(address)
-        if job is None:
-            job = self.job.copy()
-            job[self.arena_slots] += address
-            self.jobs[address] = job
-        return job
+        return self.placed_job(arena)[0]
 
-    def _exchange(self, phase: int) -> Exchange:
+    def placed_job(self, arena: Array) -> tuple[Array, int]:
+        """The job table of an arena, as `job_in`, and its address."""
+        known = self.jobs.get(id(arena))  # in a quarter of the time that an address takes
+        if known is None:
+            job = self.job.copy()
+            job[self.arena_slots] += address_of(arena)
+            self._arenas.append(arena)
+            known = self.jobs[id(arena)] = job, address_of(job)
+        return known
+
+    def exchange(self, phase: int) -> Exchange:
+        """The caller's arrays of a phase."""
         found = self._exchanges.get(phase)
         if found is None:
             found = self._exchanges[phase] = self._new_exchange(phase)
@@ -187,6 +194,7 @@ def bind(
             case "arena":
                 job[2 * slot + 2] = arena.offsets[tensor.slice_of or name]
                 arena_slots.append(2 * slot + 2)
+    store.fill(threads)
     return Binding(
         program, batch, places, arena, table, job, np.array(arena_slots, np.int64), constants,
         ArenaPool(max(arena.size, 64), arenas),

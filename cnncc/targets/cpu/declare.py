@@ -158,7 +158,8 @@ class _Declaration:
         kernels += [(self.phases.get(k.sink.name, 0), k) for k in self.fused.kernels]
         for public, name in self.graph.outputs:
             phase = max(self.phases.get(name, 0), 0)
-            kernels.append((phase, _copy(name, f"out:{public}", self.graph[name].type)))
+            t = self.graph[name].type
+            kernels.append((phase, _copy(name, f"out:{public}", t, _given(t))))
         return kernels
 
     def _declare(self, kernels: Sequence[tuple[int, Kernel]]) -> None:
@@ -228,7 +229,7 @@ class _Declaration:
     def _tensor(self, name: str, border: Border | None, updated: Mapping[str, str]) -> Tensor:
         if name.startswith("out:"):
             node = self.graph[dict(self.graph.outputs)[name[4:]]]
-            return Tensor(name, node.type, "outside", node.type.axes - 1)
+            return Tensor(name, _given(node.type), "outside", node.type.axes - 1)
         if name.startswith("in:"):
             node = self.graph[name[3:]]
             return Tensor(name, node.type, "outside", node.type.axes - 1)
@@ -269,11 +270,18 @@ def _copied(t: TensorType) -> bool:
     return t.batched and len(t.shape) > 1 and t.dtype in (DType.F32, DType.F64, DType.U8)
 
 
-def _copy(source: str, target: str, t: TensorType) -> Kernel:
-    """A kernel that copies element by element; the layouts on both sides do the rest."""
+def _given(t: TensorType) -> TensorType:
+    """The type in which the caller gets a result: NumPy has no bf16."""
+    return t.with_dtype(DType.F32) if t.dtype is DType.BF16 else t
+
+
+def _copy(source: str, target: str, t: TensorType, to: TensorType | None = None) -> Kernel:
+    """A kernel that copies element by element, `to` another type if given; the layouts on both
+    sides do the rest.
+    """
     n = NestBuilder()
     axes = axis_names(t)
-    x, y = n.input("x", t, " ".join(axes)), n.output("y", t, " ".join(axes))
+    x, y = n.input("x", t, " ".join(axes)), n.output("y", to or t, " ".join(axes))
     index = tuple(Var(f"i_{a}") for a in axes)
     extents = n.buffers[-1].extents
     nest = n.nest(

@@ -7,8 +7,7 @@ shared by all layers and networks whose nests print alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from cnncc.errors import CompilerBug
@@ -24,7 +23,6 @@ from cnncc.loops.ir import (
     Mod,
     Nest,
     Size,
-    Statement,
     Var,
     add,
     mul,
@@ -32,17 +30,15 @@ from cnncc.loops.ir import (
 from cnncc.loops.key import NestKey, nest_key
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
-from cnncc.loops.transform import lift, parallel_loops
+from cnncc.loops.transform import in_order, lift, parallel_loops
 from cnncc.loops.walk import statements
+from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
-from cnncc.targets.cpu.printer import Printer
+from cnncc.targets.cpu.printer import TURNS, Printer
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.tensor import DType
-
-ROWS_PER_TASK = "rows_per_task"
-
 
 _GENERATOR = {
     t: [f"from cnncc.targets.cpu.vector.random import mixed_key, uniform_{t.value}"]
@@ -50,47 +46,18 @@ _GENERATOR = {
 }
 
 
-@dataclass(frozen=True)
-class Emitted:
-    """A kernel's module text, and the names of its run-time integers in table order."""
-
-    text: str
-    arguments: tuple[str, ...]
-    segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One loop nest of a kernel, and the order in which the kernel runs it."""
-
-    nest: Nest
-    schedule: Schedule
-    stretches: Stretches | None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a kernel's text needs to know of its buffers: the axis that runs fastest, and where
-    borders are real.
-    """
-
-    innermost: Mapping[str, int] = field(hash=False)
-    haloed: frozenset[str] = frozenset()
-    padded: frozenset[str] = frozenset()
-    in_place: bool = False  # an output lies where an input does
-
-
-def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int) -> Emitted:
-    """The kernel for a nest. Ensures: the text computes the nest's bits, for any number of shares.
+def emit(nest: Nest, memory: Memory, dtype: DType, lanes: int, width: int = 0) -> Emitted:
+    """The kernel for a nest, with register tiles of `width` positions where that is possible and
+    not 0. Ensures: the text computes the nest's bits, for any width and any number of shares.
 
     A nest is a sequence of parallel loops that do not depend on each other; each becomes a segment
     of the kernel.
     """
-    return _emitted(nest_key(nest), memory, dtype, lanes)
+    return _emitted(nest_key(nest), memory, dtype, lanes, width)
 
 
 @lru_cache(maxsize=1024)  # a deep network has many kernels, but few different ones
-def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
+def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int, width: int) -> Emitted:
     nest = lift(explicit(expand(key.nest, dtype), memory.haloed))
     segments: list[_Segment] = []
     for number, loop in enumerate(nest.body):
@@ -98,7 +65,8 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
             raise CompilerBug(
                 "emit", type(loop).__name__, "a kernel's outermost loops are parallel"
             )
-        segments.append(_segment(nest.with_body((loop,)), memory, dtype, lanes, number))
+        part = nest.with_body((loop,))
+        segments.append(_segment(part, memory, dtype, lanes, width, number))
     arguments = list(dict.fromkeys(a for s in segments for a in s.printer.arguments))
     tasks = [line for s in segments for line in s.lines]
     words = sorted({w for s in segments for w in s.printer.names})
@@ -131,40 +99,42 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int) -> Emitted:
         *tasks,
         "",
     ]
+    turns = {
+        f"{word}{s.number}_{number}": (pair, which)
+        for s in segments
+        for pair, number in s.printer.pairs.items()
+        for which, word in enumerate(TURNS)
+    }
     return Emitted(
         "\n".join(lines),
         tuple(arguments),
-        tuple(Segment(s.nest, s.schedule, s.stretches) for s in segments),
+        tuple(Segment(s.nest, s.schedule, s.printer.group, s.stretches) for s in segments),
+        turns,
     )
 
 
-def _segment(nest: Nest, memory: Memory, dtype: DType, lanes: int, number: int) -> _Segment:
+def _segment(
+    nest: Nest, memory: Memory, dtype: DType, lanes: int, width: int, number: int
+) -> _Segment:
     """One loop nest of a kernel: in lanes if it has a vector form, else element by element."""
     _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
         held, again = registers(lanes, dtype), not memory.in_place
-        schedule = choose(nest, memory.innermost, lanes, held=held, again=again)
+
+        def scheduled(nest: Nest) -> Schedule:
+            return choose(nest, memory.innermost, lanes, held=held, again=again, wanted=width)
+
+        schedule = scheduled(nest)
         split = Split(nest, {})
         if schedule.blocked and schedule.lanes > 1:
             split = split_phases(nest, keep={schedule.vector})
-            schedule = choose(split.nest, memory.innermost, lanes, held=held, again=again)
+            schedule = scheduled(split.nest)
         try:
             return _Segment(split, memory, dtype, schedule, number)
         except NotInLanes:
             lanes = 1
-    nest = nest.with_body(tuple(map(_in_order, nest.body)))
+    nest = nest.with_body(tuple(map(in_order, nest.body)))
     return _Segment(Split(nest, {}), memory, dtype, choose(nest, memory.innermost, 1), number)
-
-
-def _in_order(s: Statement, perfect: bool = True) -> Statement:
-    """Parallel loops below other statements run in order."""
-    if not isinstance(s, (For, Guard)):
-        return s
-    perfect = perfect and isinstance(s, For) and s.kind is Kind.PARALLEL
-    inner = tuple(_in_order(t, perfect and len(s.body) == 1) for t in s.body)
-    if isinstance(s, For) and not perfect:
-        return replace(s, kind=Kind.SERIAL, body=inner)
-    return replace(s, body=inner)
 
 
 def _title(nest: Nest, s: Schedule) -> str:
@@ -196,7 +166,7 @@ class _Segment:
         self.nest, self.schedule, self.number = nest, schedule, number
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
-            padded=memory.padded, lanes=schedule.lanes,
+            padded=memory.padded, lanes=schedule.lanes, label=str(number),
         )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
@@ -266,11 +236,13 @@ class _Segment:
         ]
 
     def _tail(self, indent: int) -> list[str]:
-        """The last block when it is not full: one vector at a time, the lanes beyond the end
-        masked.
+        """The last block when it is not full: one vector at a time, or all if they are needed,
+        the lanes beyond the end masked.
         """
         s, pad = self.schedule, "    " * indent
         extent = self._extent(s.vector)
+        if s.wide_tail:
+            return [f"{pad}left = {extent} - k0", *self._tiles(indent, full=False)]
         if s.vectors == 1:
             return [f"{pad}k1 = 0", f"{pad}left = {extent} - k0", *self._tiles(indent, full=False)]
         return [
@@ -351,7 +323,7 @@ class _Segment:
         body: Body = self.inside
         if s.lanes > 1:
             body = Rewrite(index=self._group).on_body(body)
-        vectors = s.vectors if full and s.vector else 1
+        vectors = s.vectors if (full or s.wide_tail) and s.vector else 1
         if positions > 1 or vectors > 1:
             attempt = self.printer.copy()
             try:
@@ -370,7 +342,7 @@ class _Segment:
         places: dict[str, Index] = {}
         if s.vector:
             part = VECTOR * s.lanes if vectors > 1 else Int(0)
-            places[s.vector] = BLOCK + (part if full else Var("k1")) + self._lane
+            places[s.vector] = BLOCK + (part if full or vectors > 1 else Var("k1")) + self._lane
         if positions > 1:
             places[s.tile] = Var(f"{s.tile}0") + POSITION
         printer.positions, printer.vectors = positions, vectors
@@ -387,6 +359,7 @@ class _Segment:
         if vectors > 1:
             lines.append(f"{'    ' * indent}for k1 in range(0, {s.block}, {s.lanes}):")
             indent += 1
+            self.printer.tail = "" if full else "left - k1"  # `left` is that of all vectors
         if positions > 1:
             start = f"{s.tile}0"
             lines.append(f"{'    ' * indent}for {s.tile} in range({start}, {start} + {positions}):")

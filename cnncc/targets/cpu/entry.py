@@ -17,8 +17,8 @@ from cnncc.tensor import TensorType
 
 @dataclass(frozen=True)
 class Call:
-    """One step: the kernel's module and the numbers of its tensors; `first` is where its integers
-    begin.
+    """One step: the kernel's module and the numbers of its tensors; `first` is where the table says
+    whether one thread does it, and the kernel's integers come next.
     """
 
     module: str
@@ -112,7 +112,8 @@ def _function(
         lines += [
             "",
             *(f"    # {_safe(c)}" for c in call.comment),
-            f"    step(control, tid, size, {number}, {kernel}, {tensors}, table, {call.first})",
+            f"    step(control, tid, size, {number}, table[{call.first}], "
+            f"{kernel}, {tensors}, table, {call.first + 1})",
         ]
     return lines
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cnncc.loops.ir import (
     Accumulate,
@@ -22,6 +23,7 @@ from cnncc.loops.ir import (
     Store,
     Value,
 )
+from cnncc.loops.key import This
 from cnncc.loops.ranges import Scope
 
 WIDEST = 64  # a wider border costs more memory than testing costs time
@@ -51,13 +53,19 @@ class Border:
         return Border(tuple((max(a, c), max(b, d)) for (a, b), (c, d) in pairs), self.fill)
 
 
-def borders(nest: Nest) -> dict[str, Border]:
+def borders(nest: Nest) -> Mapping[str, Border]:
     """For every buffer that is read outside its extents the border that would make each such Load
     an ordinary one.
 
     Buffers for which there is none (reads outside the channels or the batch, different fills, a
     reach that depends on a symbolic extent) are left out: their Loads stay tests.
     """
+    return _borders(This(nest))
+
+
+@lru_cache(maxsize=1024)  # asked when memory is laid out, and when the kernel is emitted
+def _borders(this: This) -> Mapping[str, Border]:
+    nest = this.nest
     found: dict[str, Border | None] = {}
     for load, scope in _loads(nest.body, Scope(nest.sizes)):
         if load.outside is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnncc.loops.ir import Add, Index, Int, Mul, Var, add, mul
+from cnncc.loops.ir import Add, Index, Int, Mul, Size, Var, add, mul
 from cnncc.loops.walk import subindices
 
 LANE = Var("lane")
@@ -25,21 +25,27 @@ class NotInTile(Exception):
 
 def spaced(i: Index, var: Var = LANE) -> tuple[Index | None, Index]:
     """i = step * var + rest, the step an index without it (None: it does not occur)."""
-    if var not in set(subindices(i)):
-        return None, i
     match i:
         case Var():
-            return Int(1), Int(0)
+            return (Int(1), Int(0)) if i == var else (None, i)
+        case Int() | Size():
+            return None, i
         case Add(a, b):
             (x, p), (y, q) = spaced(a, var), spaced(b, var)
+            if x is None and y is None:
+                return None, i
             return (y if x is None else x if y is None else add(x, y)), add(p, q)
         case Mul(a, b):
             x, p = spaced(a, var)
             y, q = spaced(b, var)
+            if x is None and y is None:
+                return None, i
             if y is None:
                 return (None if x is None else mul(x, b)), mul(p, b)
             if x is None:
                 return mul(y, a), mul(q, a)
+        case _ if var not in subindices(i):
+            return None, i
     if var == LANE:
         raise NotInLanes(f"lanes are not evenly spaced in {i}")
     raise NotInTile(f"{var.name}s are not evenly spaced in {i}")

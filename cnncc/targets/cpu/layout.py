@@ -71,28 +71,32 @@ class Placement:
         if not self.block:
             self.view(flat)[...] = array
             return
-        for start, panel in self._panels(flat):
-            part = np.moveaxis(array, self.innermost, -1)[..., start : start + self.block]
-            panel[...] = 0
-            panel[..., : part.shape[-1]] = part
+        rows = np.moveaxis(array, self.innermost, -1)
+        whole = rows.shape[-1] // self.block
+        panels, edge = self._panels(flat), whole * self.block
+        panels[..., :whole, :] = rows[..., :edge].reshape(*rows.shape[:-1], whole, self.block)
+        if edge < rows.shape[-1]:
+            panels[..., whole, :] = 0
+            panels[..., whole, : rows.shape[-1] - edge] = rows[..., edge:]
 
     def unpack(self, flat: Array) -> Array:
         """The logical array, a copy."""
         if not self.block:
             return self.view(flat).copy()
-        whole = np.concatenate([panel for _, panel in self._panels(flat)], axis=-1)
-        return np.ascontiguousarray(
-            np.moveaxis(whole[..., : self.dims[self.innermost]], -1, self.innermost)
-        )
+        panels = self._panels(flat)
+        rows = panels.reshape(*panels.shape[:-2], -1)[..., : self.dims[self.innermost]]
+        return np.ascontiguousarray(np.moveaxis(rows, -1, self.innermost))
 
-    def _panels(self, flat: Array) -> list[tuple[int, Array]]:
+    def _panels(self, flat: Array) -> Array:
+        """A view of the memory: the other axes, panels, lanes."""
         item = flat.itemsize
         others = [a for a in range(len(self.dims)) if a != self.innermost]
-        shape = (*(self.dims[a] for a in others), self.block)
-        strides = (*(self.strides[a] * item for a in others), item)
-        starts = range(0, max(self.dims[self.innermost], 1), self.block)
-        at = np.lib.stride_tricks.as_strided
-        return [(s, at(flat[self.start + s * self.block_stride :], shape, strides)) for s in starts]
+        count = -(-self.dims[self.innermost] // self.block)
+        shape = (*(self.dims[a] for a in others), count, self.block)
+        strides = (*(self.strides[a] for a in others), self.block_stride * self.block, 1)
+        return np.lib.stride_tricks.as_strided(
+            flat[self.start :], shape, tuple(s * item for s in strides)
+        )
 
 
 def innermost_axis(t: TensorType) -> int:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 
+from cnncc.targets.settings import setting
+
 __all__ = ["Machine", "detect"]
 
 # A processor model that LLVM knows for every instruction set, and the set's float32 lanes.
@@ -48,9 +50,7 @@ class Machine:
 @cache
 def detect() -> Machine:
     """The machine this process runs on; ValueError if CNNCC_ISA names no instruction set."""
-    from numba.core import config  # not above: planning memory needs the lanes, but no Numba
-
-    cpu_name = config.CPU_NAME or llvm.get_host_cpu_name()
+    cpu_name = setting("CPU_NAME") or llvm.get_host_cpu_name()
     host = llvm.get_host_cpu_features()
     features = tuple(sorted(name for name, present in host.items() if present))
     offered = _widest(set(features))

@@ -15,7 +15,7 @@ from cnncc.targets.cpu.declare import Tensor, declare, tensors_of, with_prepared
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.machine import last_cache, memory_limit, vector_lanes
 from cnncc.targets.cpu.portions import Traffic, largest_that_fits, samples_at_once
-from cnncc.tensor import TensorType, evaluate, product
+from cnncc.tensor import DType, TensorType, evaluate, product
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,13 @@ def needed(
     limit: int | None = None,
 ) -> Need:
     """What the program of a fused graph plans to hold for calls of `batch` samples, to the byte, on
-    this machine or one with vectors of `lanes` float32.
+    this machine or one with vectors of `lanes` floats of the graph's type.
 
     `phases` is given for a training graph; `symbols` for inputs with symbolic extents. `limit`: the
     bytes that may be held, to which portions of the batch are fitted where they can be.
     """
-    lanes = lanes or vector_lanes()
+    wide = any(n.type.dtype is DType.F64 for n in fused.graph.nodes)
+    lanes = lanes or max(1, vector_lanes() // (2 if wide else 1))
     declared = declare(fused, lanes=lanes, phases=with_prepared(fused.graph, phases or {}))
     touched = tuple((phase, tensors_of(kernels)) for phase, kernels in declared.runs)
     lives = declared.lives([names for _, names in touched])

@@ -13,14 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from cnncc.errors import CompilerBug
 from cnncc.loops.ir import (
     Accumulate,
-    AsFloat,
     Assign,
     Barrier,
     Body,
-    Choose,
     Div,
     Fetch,
     For,
@@ -28,65 +25,45 @@ from cnncc.loops.ir import (
     Index,
     Int,
     Let,
-    Lit,
     Load,
     Mod,
     Prim,
-    Ref,
     Size,
     Statement,
     Store,
-    Uniform,
     Value,
     Var,
 )
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
-from cnncc.loops.walk import indices, statements, subindices, subvalues, value_indices, values
+from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.bases import parted, shared, total
-from cnncc.targets.cpu.indices import IndexPrinter, Spread, Steps
+from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.lane import (
     LANE,
     POSITION,
     VECTOR,
     NotInLanes,
     NotInTile,
-    spaced,
-    split_block,
-    split_lane,
 )
 from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.values import SAME, ValuePrinter
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-_COMPARE = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
-_CALLS = {
-    "fma": "fma", "sqrt": "sqrt", "abs": "absolute", "floor": "floor", "rint": "rint",
-    "max": "maximum", "min": "minimum",
-    "copysign": "copysign", "scale2": "scale2", "exponent": "exponent", "mantissa": "mantissa",
-}  # fmt: skip
+TURNS = ("turns", "length")  # of the outer and the inner one of two loops
 
-
-_SAME = Spread()  # everywhere
+AT_ONCE = 8
+"""Vectors that a long run of statements works on at a time: each hides how long the others take."""
 
 
 @dataclass
-class Printer(IndexPrinter):
+class Printer(ValuePrinter):
     """Prints the bodies of one kernel."""
 
-    padded: frozenset[str] = field(
-        kw_only=True
-    )  # buffers that may be read up to the next whole block
-    lanes: int = field(kw_only=True)
-    generator: bool = False  # the text draws random numbers
-    tail: str = ""  # lanes left, when the block is not full
-    positions: int = 1  # of a register tile
-    vectors: int = 1
-    shapes: set[Shape] = field(default_factory=set)  # of tiles, constants of the module
     fixed: int = 0  # how many quotients have names
-    _spreads: dict[str, Spread] = field(default_factory=dict)  # of locals
+    label: str = ""  # of the numbers of turns of this text
+    pairs: dict[Pair, int] = field(default_factory=dict)  # loops that may run as one, numbered
 
     # --- bodies ---
 
@@ -106,7 +83,7 @@ class Printer(IndexPrinter):
         if any(isinstance(i, Fetch) for i in indices(body)):
             return
         try:
-            places = [(b, self.place(b, index)[0]) for b, index in accesses(body)]
+            places = [(b, self.place(b, index)[0]) for b, index in accesses(body, fetches=False)]
         except NotInTile:  # the body will be printed position by position
             return
         bases = [(b, parted(place, Size(f"{b}_at"))[0]) for b, place in places]
@@ -128,10 +105,25 @@ class Printer(IndexPrinter):
         """Whether what a body does differs between positions."""
         return any(self._spread(v).positions for v in values(body))
 
-    def _by_position(self, body: Body, after: Body, pad: str) -> Iterator[str]:
-        """A long run of statements as a loop over the tile's positions. What it takes from before
-        or leaves for later lies in memory meanwhile.
+    def _by_position(self, body: Body, after: Body, pad: str) -> list[str]:
+        """A long run of statements as a loop over the tile's positions, some at a time. What it
+        takes from before or leaves for later lies in memory meanwhile.
         """
+        positions, known = self.positions, dict(self._spreads)
+        fitting = (n for n in range(1, positions) if positions % n == 0)
+        some = max(n for n in fitting if n * self.vectors <= max(AT_ONCE, self.vectors))
+        for group in (some, 1):
+            try:
+                return list(self._by_group(group, body, after, pad))
+            except NotInTile:
+                self._spreads = dict(known)
+                if group == 1:
+                    raise
+            finally:
+                self.positions = positions
+        raise AssertionError
+
+    def _by_group(self, group: int, body: Body, after: Body, pad: str) -> Iterator[str]:
         taken = [n for n in dict.fromkeys(refs(body)) if n not in defined(body)]
         taken = [n for n in taken if self._spreads[n].positions]
         changed = [n for n in assigned(body) if n not in defined(body)]
@@ -146,12 +138,16 @@ class Printer(IndexPrinter):
                 yield f"{pad}{n}_rows = {memory}"
             else:
                 yield f"{pad}{n}_rows = {self.call('in_memory', n)}"
-        yield f"{pad}for nth in range({self.call('rolled', str(self.positions))}):"
+        turns = self.call("rolled", str(self.positions))
+        yield f"{pad}for nth in range({turns if group == 1 else f'0, {turns}, {group}'}):"
+        self.positions = group
         for n in (*taken, *(n for n in changed if n not in taken)):
-            yield f"{pad}    {rows[n]} = {self.call('take', f'{n}_rows', 'nth')}"
-        one = substitute(body, {POSITION.name: Var("nth")}, lambda n: rows.get(n, n))
+            some = self._shape(self._spreads[n])
+            yield f"{pad}    {rows[n]} = {self.call('take', some, f'{n}_rows', 'nth')}"
+        place = Var("nth") + POSITION if group > 1 else Var("nth")
+        one = substitute(body, {POSITION.name: place}, lambda n: rows.get(n, n))
         for n, new in rows.items():
-            self._spreads[new] = self._spreads[n]._replace(positions=False)
+            self._spreads[new] = self._spreads[n]._replace(positions=group > 1)
         kept = {n: self._spreads.pop(n) for n in defined(body)}
         self._learn(one)
         for s in one:
@@ -171,8 +167,12 @@ class Printer(IndexPrinter):
                 inner = Rewrite(index=lambda i: Var(fixed[i]) if i in fixed else None).on_body(
                     inner
                 )
-                yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
-                yield from self._lines(inner, pad + "    ")
+                pair = pair_of(replace(s, body=inner), lambda *access: self.place(*access)[0])
+                if pair is None:
+                    yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
+                    yield from self._lines(inner, pad + "    ")
+                else:
+                    yield from self._pair(pair, var, inner, pad)
                 work = len(inner) * self.positions * self.vectors
                 if work >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
                     # Unrolled, a tile no longer fits the registers. At the end: LLVM takes nothing
@@ -182,7 +182,7 @@ class Printer(IndexPrinter):
                 yield f"{pad}if {self.condition(condition)}:"
                 yield from self._lines(inner, pad + "    ")
             case Let(name, v) | Assign(name, v):
-                spread = self._spreads.get(name, _SAME)
+                spread = self._spreads.get(name, SAME)
                 if isinstance(s, Assign) and spread.tiled and not spread.lanes:
                     raise NotInTile("a number per position that changes")
                 yield f"{pad}{name} = {self._as(v, spread)}"
@@ -195,6 +195,15 @@ class Printer(IndexPrinter):
                 raise NotInLanes("a barrier inside a body")
             case _:
                 assert_never(s)
+
+    def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
+        """Two loops whose numbers of turns are integers of the kernel."""
+        number = self.pairs.setdefault(pair, len(self.pairs))
+        outer, inner = (self.index(Size(f"{w}{self.label}_{number}")) for w in TURNS)
+        yield f"{pad}for {var} in range({outer}):"
+        (loop,) = body
+        assert isinstance(loop, For)
+        yield from self._statement(replace(loop, extent=Size(inner)), pad + "    ")
 
     def _fixed(self, loop: For) -> dict[Index, str]:
         """Names for the quotients and remainders that are the same in every turn of a loop: Numba
@@ -232,147 +241,9 @@ class Printer(IndexPrinter):
         apart = self._apart(steps) if steps.tiled else []
         return self.call(word, buffer, place, *apart, *strided, text, *tail)
 
-    def _apart(self, steps: Steps) -> list[str]:
-        """The steps between positions and between vectors."""
-        return [self.index(step or Int(0)) for step in (steps.position, steps.vector)]
-
-    # --- values ---
-
-    def _learn(self, body: Body) -> None:
-        """Note between what the body's locals differ."""
-        while True:
-            before = dict(self._spreads)
-            for s in statements(body):
-                if isinstance(s, (Let, Assign)):
-                    known = self._spreads.get(s.name, _SAME)
-                    self._spreads[s.name] = known.joined(self._spread(s.value))
-            if self._spreads == before:
-                return
-
-    def _spread(self, v: Value) -> Spread:
-        """Between what a value differs."""
-        found = _SAME
-        for part in subvalues(v):
-            if isinstance(part, Ref):
-                found = found.joined(self._spreads.get(part.name, _SAME))
-            for i in value_indices(part):
-                used = set(subindices(i))
-                found = found.joined(Spread(POSITION in used, VECTOR in used, LANE in used))
-        return found._replace(lanes=found.lanes and self.lanes > 1)
-
-    def _shape(self, spread: Spread) -> str:
-        """The name of the shape of values with that spread."""
-        shape = Shape(
-            self.positions if spread.positions else 1,
-            self.vectors if spread.vectors else 1,
-            self.lanes if spread.lanes else 1,
-        )
-        self.shapes.add(shape)
-        return str(shape)
-
-    def _as(self, v: Value, wanted: Spread) -> str:
-        text = self.value(v)
-        if self._spread(v) == wanted:
-            return text
-        if wanted.tiled and not wanted.lanes:
-            raise NotInTile("a number per position that is the same for all")
-        if wanted.tiled:
-            return self.call("splat_tile", self._shape(wanted), text)
-        return self.call(f"splat{self.lanes}", text)
-
-    def value(self, v: Value) -> str:
-        match v:
-            case Lit(x):
-                return self._literal(x)
-            case Ref(name):
-                return name
-            case Load(buffer, index, None):
-                return self._load(buffer, index)
-            case Load():
-                raise CompilerBug("print", v.buffer, "what lies outside is made explicit before")
-            case AsFloat(i):
-                if LANE in set(subindices(i)):
-                    raise NotInLanes("an index that differs between lanes is used as a number")
-                return self.call(self.dtype.value, self.index(i))
-            case Uniform(key, counter):
-                return self._uniform(key, counter)
-            case Prim(fn, args):
-                return self._prim(fn, args)
-            case Choose(c, a, b):
-                spread = self._spread(v)
-                if spread.tiled and not spread.lanes:
-                    raise NotInTile("a number per position that is chosen")
-                return f"({self._as(a, spread)} if {self.condition(c)} else {self._as(b, spread)})"
-            case _:
-                assert_never(v)
-
-    def _uniform(self, key: Index, counter: Index) -> str:
-        """A number of the counter-based generator; the lanes' counters are evenly spaced."""
-        step, rest = spaced(counter)
-        count = self.call("u64", self.index(rest))
-        if self.lanes > 1 and step is not None:
-            lanes = self.call(f"count{self.lanes}", self.call("u64", "0"))
-            apart = self.call("wrap_mul", lanes, self.call("u64", self.index(step)))
-            count = self.call("wrap_add", apart, count)
-        self.generator = True
-        return f"uniform_{self.dtype.value}(mixed_key({self.index(key)}), {count})"
-
-    def _prim(self, fn: str, args: tuple[Value, ...]) -> str:
-        texts = [self.value(a) for a in args]  # a word repeats what differs less
-        if fn in _INFIX:
-            return f"({texts[0]} {_INFIX[fn]} {texts[1]})"
-        if fn == "neg":
-            return f"(-{texts[0]})"
-        if fn in _COMPARE:
-            return self.call("flag", f"{texts[0]} {_COMPARE[fn]} {texts[1]}", texts[0])
-        if fn == "select":
-            return self._select(args)
-        return self.call(_CALLS[fn], *texts)
-
-    def _select(self, args: tuple[Value, ...]) -> str:
-        match args[0]:
-            case Prim(fn, (a, b)) if fn in _COMPARE:
-                test = f"{self.value(a)} {_COMPARE[fn]} {self.value(b)}"
-            case other:
-                test = f"{self.value(other)} != {self._literal(0.0)}"
-        return self.call("select", test, *map(self.value, args[1:]))
-
-    def _literal(self, x: float) -> str:
-        if x != x:
-            return self.call(self.dtype.value, "nan")
-        if x in (float("inf"), float("-inf")):
-            return self.call(self.dtype.value, "inf" if x > 0 else "-inf")
-        return self.call(self.dtype.value, repr(x))
-
-    def _load(self, buffer: str, index: tuple[Index, ...]) -> str:
-        element = self.nest.buffer(buffer).dtype
-        place, steps = self.address(buffer, index)
-        if steps.lane is None and not steps.tiled:
-            text = self.call("load1", buffer, place)
-        else:
-            dense = steps.lane in (None, Int(1))
-            whole = steps.lane is None or (dense and self._in_panel(buffer, index))
-            tail = [self.tail] if self.tail and not whole else []
-            strided = [] if dense else [self.index(steps.lane or Int(0))]
-            how = f"{'_strided' * bool(strided)}{'_tail' * bool(tail)}"
-            if steps.tiled:
-                shape, apart = self._shape(steps.spread), self._apart(steps)
-                text = self.call(f"load_tile{how}", shape, buffer, place, *apart, *strided, *tail)
-            else:
-                text = self.call(f"load{how}{self.lanes}", buffer, place, *strided, *tail)
-        if element is not self.dtype:
-            text = self.call(f"to_{self.dtype.value}", text)
-        return text
-
-    def _in_panel(self, buffer: str, index: tuple[Index, ...]) -> bool:
-        """Whether a whole vector may be read: the lanes are those of a block, which is padded."""
-        if buffer not in self.padded:
-            return False
-        block, rest = split_block(split_lane(index[self.innermost[buffer]])[1], self.group)
-        return block is not None and rest in (Int(0), Var("k1"))
-
     def copy(self) -> Printer:
         """A printer that knows as much, for an attempt that may fail."""
         return replace(
-            self, names=set(self.names), arguments=dict(self.arguments), shapes=set(self.shapes)
-        )
+            self, names=set(self.names), arguments=dict(self.arguments),
+            shapes=set(self.shapes), pairs=dict(self.pairs),
+        )  # fmt: skip

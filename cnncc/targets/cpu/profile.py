@@ -1,31 +1,41 @@
 """Where the time of a bound network goes: every step of its entries timed by itself, in the order
 and with the threads of a real run, so that each finds in the caches what the step before left.
 
-Each step becomes an entry of its own, run by the team as the whole entry would be; the time of an
-empty entry is taken off. What is not seen is what steps cost together, such as threads that arrive
+Each step runs by an entry of one step, on the team as the whole entry would; the time of an empty
+entry is taken off. What is not seen is what steps cost together, such as threads that arrive
 at different times.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from cnncc.ops.base import Op
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
-from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.team import Team
+from cnncc.targets.cpu.work import macs_of, traffic_of
 from cnncc.targets.load import load_module, module_name
-from cnncc.tensor import evaluate
+from cnncc.tensor import TensorType
+
+Timer = Callable[["Step | None", Callable[[], object]], float]
+"""Runs a step of an entry, or (None) something else, and says how many seconds it took."""
+
+
+def stopwatch(step: Step | None, run: Callable[[], object]) -> float:
+    """The timer that measures."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,48 @@ class StepTime:
         return tuple(map(_tile, self.schedules))
 
 
+class Stepwise:
+    """The steps of some phases of a binding, each an entry of its own that the team runs in the
+    order of a call. It has an arena of the binding until it is closed.
+
+    inputs: C-contiguous arrays of the input nodes' dtypes, by node name, as for a run. Raises
+    KeyError for one that is missing.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        inputs: Mapping[str, Array],
+        *,
+        threads: int = 1,
+        phases: Collection[int] | None = None,
+    ) -> None:
+        steps = binding.program.steps
+        wanted = {s.phase for s in steps} if phases is None else phases
+        located = [(first, s) for first, s in _located(steps) if s.phase in wanted]
+        self.steps = tuple(s for _, s in located)
+        self._team = Team.shared(threads)
+        self._entries = [_entry(binding.program, s) for s in self.steps]
+        self._nothing = load_module(entry_text("Nothing.", [], []), kind="entry").run.address
+        self._held = ExitStack()
+        arena = self._held.enter_context(binding.pool.acquire())
+        self._whole, self._results = _job(binding, inputs, arena)  # kernels write to the results
+        self._jobs = [_own_job(binding.program, self._whole, n, s) for n, s in located]
+
+    def __enter__(self) -> Stepwise:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def run(self, timer: Timer = stopwatch) -> tuple[float, list[float]]:
+        """All steps once: the seconds of an empty entry, and of every step with that overhead."""
+        run = self._team.run
+        empty = timer(None, lambda: run(self._nothing, self._whole))
+        ready = zip(self.steps, self._entries, self._jobs, strict=True)
+        return empty, [timer(step, partial(run, entry, job)) for step, entry, job in ready]
+
+
 def profile(
     binding: Binding,
     inputs: Mapping[str, Array],
@@ -72,27 +124,13 @@ def profile(
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, but got {repeats}")
-    program, team = binding.program, Team.shared(threads)
-    wanted = {s.phase for s in program.steps} if phases is None else phases
-    chosen = [(first, s) for first, s in _located(program.steps) if s.phase in wanted]
-    slots = [Slot(t.name, t.type, t.space) for t in program.tensors.values()]
-    entries = [_entry(program, slots, first, step) for first, step in chosen]
-    nothing = load_module(entry_text("Nothing.", slots, []), kind="entry").run.address
-    with binding.pool.acquire() as arena:
-        job, results = _job(binding, inputs, arena)
-        times: list[list[float]] = [[] for _ in entries]
-        empty: list[float] = []
-        for _ in range(repeats + 1):
-            empty.append(_seconds(team, nothing, job))
-            for address, samples in zip(entries, times, strict=True):
-                samples.append(_seconds(team, address, job))
-        del results  # the kernels have written to them until here
-    overhead = min(empty)
+    with Stepwise(binding, inputs, threads=threads, phases=phases) as stepwise:
+        rounds = [stepwise.run() for _ in range(repeats + 1)]
+    overhead = min(empty for empty, _ in rounds)
+    times = zip(*(seconds for _, seconds in rounds[1:]), strict=True)
     return tuple(
-        _step_time(
-            binding, step, symbols or {}, max(statistics.median(samples[1:]) - overhead, 0.0)
-        )
-        for (_, step), samples in zip(chosen, times, strict=True)
+        _step_time(binding, step, symbols or {}, max(statistics.median(own) - overhead, 0.0))
+        for step, own in zip(stepwise.steps, times, strict=True)
     )
 
 
@@ -108,17 +146,19 @@ def _located(steps: Sequence[Step]) -> list[tuple[int, Step]]:
     located, first = [], 0
     for step in steps:
         located.append((first, step))
-        first += step.integers
+        first += step.places
     return located
 
 
-def _entry(program: Program, slots: Sequence[Slot], first: int, step: Step) -> int:
-    """The address of an entry that consists of one step."""
-    numbers = program.slots
-    tensors = tuple(numbers[t] for t in step.tensors)
-    call = Call(module_name(step.text, kind="kernel"), tensors, first, step.comment)
+def _entry(program: Program, step: Step) -> int:
+    """The address of an entry that consists of one step. Its tensors are numbered as the kernel's
+    arguments and have no shapes, so that all steps with this kernel share it.
+    """
+    slots = [Slot("", TensorType(program.tensors[t].type.dtype, ())) for t in step.tensors]
+    name = module_name(step.text, kind="kernel")
     load_module(step.text, kind="kernel")
-    address: int = load_module(entry_text("One step.", slots, [call]), kind="entry").run.address
+    text = entry_text("One step.", slots, [Call(name, tuple(range(len(slots))), 0, ())])
+    address: int = load_module(text, kind="entry").run.address
     return address
 
 
@@ -141,45 +181,22 @@ def _job(binding: Binding, inputs: Mapping[str, Array], arena: Array) -> tuple[A
     return job, results
 
 
-def _seconds(team: Team, address: int, job: Array) -> float:
-    begin = time.perf_counter()
-    team.run(address, job)
-    return time.perf_counter() - begin
+def _own_job(program: Program, job: Array, first: int, step: Step) -> Array:
+    """The job table of one step: its integers, which begin at `first`, and its tensors."""
+    numbers = [program.slots[t] for t in step.tensors]
+    pairs = [(job[2 * n + 2], job[2 * n + 3]) for n in numbers]
+    integers = (job[0] + first * job.itemsize, job[1] - first)
+    return np.array([integers, *pairs], np.int64).ravel()
 
 
 def _step_time(
     binding: Binding, step: Step, symbols: Mapping[str, int], seconds: float
 ) -> StepTime:
-    program, macs = binding.program, 0
-    for node in step.nodes:
-        assert isinstance(node.op, Op)
-        of_sample = evaluate(node.op.cost(program.graph.types(node), node.type).macs, symbols)
-        macs += of_sample * binding.batch
+    program = binding.program
+    macs = macs_of(program, step, binding.batch, symbols)
     schedules = tuple(
         s.schedule for part in step.kernels if part.emitted for s in part.emitted.segments
     )
     names = tuple(n.name for n in step.nodes)
-    traffic, fixed = _traffic(binding, step)
+    traffic, fixed = traffic_of(program, step, binding.placements)
     return StepTime(step.phase, names, step.comment, 1e3 * seconds, macs, schedules, traffic, fixed)
-
-
-def _traffic(binding: Binding, step: Step) -> tuple[int, int]:
-    """Bytes that a step reads and writes, and how many of them are of parameters. Borders count
-    where they are filled, not where they are read.
-    """
-    traffic = parameters = 0
-    for name in dict.fromkeys(step.tensors):
-        p = binding.placements[name]
-        if binding.program.tensors[name].cut:
-            continue  # it stays in the cache
-        inside = math.prod(p.dims)
-        numbers = inside if step.kernels else _bordered(p) - inside
-        traffic += numbers * p.type.dtype.bytes
-        parameters += 0 if p.type.batched else numbers * p.type.dtype.bytes
-    return traffic, parameters
-
-
-def _bordered(p: Placement) -> int:
-    """Elements of an activation with its border."""
-    spatial = zip(p.dims[2:], p.halo, strict=True)
-    return math.prod(p.dims[:2]) * math.prod(n + lo + hi for n, (lo, hi) in spatial)

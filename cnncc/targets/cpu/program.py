@@ -12,7 +12,7 @@ from functools import cached_property
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.loops.ir import Add, Index, Mul, Nest, Var
-from cnncc.loops.transform import accesses, parallel_loops
+from cnncc.loops.transform import accesses
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life
@@ -21,11 +21,12 @@ from cnncc.targets.cpu.bands import BAND_INTEGERS, Callee, band_text
 from cnncc.targets.cpu.border import BORDER_INTEGERS, border_text
 from cnncc.targets.cpu.compiled import CompiledFunction
 from cnncc.targets.cpu.declare import WHOLE, Tensor, declare, tensors_of
-from cnncc.targets.cpu.emit import Emitted, Memory, Segment, emit
+from cnncc.targets.cpu.emit import emit
+from cnncc.targets.cpu.emitted import Emitted, Memory
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.memory import Outline
-from cnncc.targets.cpu.schedule import block_lanes
+from cnncc.targets.cpu.schedule import Schedule, block_lanes
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType
 
@@ -61,8 +62,13 @@ class Step:
         return (*(s.text for s in self.parts), self.text)
 
     @property
+    def places(self) -> int:
+        """Of the table: whether one thread does it, and its integers."""
+        return 1 + self.integers
+
+    @property
     def integers(self) -> int:
-        """How many places of the table are its own."""
+        """How many integers its kernel takes."""
         if self.emitted:
             return len(self.emitted.arguments)
         return BAND_INTEGERS if self.parts else BORDER_INTEGERS
@@ -128,6 +134,7 @@ def compile_program(
     phases: Mapping[str, int],
     panels: bool = True,
     guard: str = "",
+    widths: Mapping[str, int] | None = None,
 ) -> Program:
     """Emit and compile every kernel of a fused graph.
 
@@ -135,8 +142,10 @@ def compile_program(
     With `panels` parameters that are only read in blocks of lanes are stored block by block.
     Programs that share parameters must agree on it. With `guard`, the public name of an output of
     one number, all phases are one entry, WHOLE, whose last phase runs only when it is finite.
+    `widths`: positions of the register tiles of the kernels that compute these nodes, where the
+    schedule's own are not wanted.
     """
-    return _Compiler(fused, dtype, lanes, phases, panels, guard).program()
+    return _Compiler(fused, dtype, lanes, phases, panels, guard, widths or {}).program()
 
 
 def program_texts(
@@ -149,7 +158,7 @@ def program_texts(
     guard: str = "",
 ) -> tuple[list[str], list[str]]:
     """What `compile_program` would compile: the text of each call's kernel, and the entries'."""
-    found = _Compiler(fused, dtype, lanes, phases, panels, guard)
+    found = _Compiler(fused, dtype, lanes, phases, panels, guard, {})
     steps = found.steps()
     return [t for s in steps for t in s.texts], list(found.entry_texts(steps).values())
 
@@ -163,8 +172,9 @@ class _Compiler:
         phases: Mapping[str, int],
         panels: bool,
         guard: str,
+        widths: Mapping[str, int],
     ) -> None:
-        self.panels, self.guard = panels, guard
+        self.panels, self.guard, self.widths = panels, guard, widths
         self.fused, self.graph, self.dtype, self.lanes, self.phases = (
             fused,
             fused.graph,
@@ -207,25 +217,29 @@ class _Compiler:
     def _declare_panels(self, steps: Sequence[Step]) -> None:
         """Parameters that every kernel touches by whole blocks of its lanes alone."""
         other: set[str] = set()
+        found: dict[int, list[tuple[str, tuple[Index, ...]]]] = {}  # many steps share a nest
         for step in (part for s in steps for part in s.kernels):
             for segment in step.emitted.segments if step.emitted else ():
-                nest = segment.nest
+                nest, group = segment.nest, segment.group
                 tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
-                for buffer, index in accesses(nest.body):
+                if id(nest) not in found:
+                    found[id(nest)] = list(dict.fromkeys(accesses(nest.body)))
+                for buffer, index in found[id(nest)]:
                     tensor = self.tensors[tensors[buffer]]
-                    if not self._by_block(tensor, index, segment):
+                    if not self._by_block(tensor, index, segment.schedule, group):
                         other.add(tensor.alias or tensor.name)
         for name, tensor in self.tensors.items():
             if not tensor.type.batched and (tensor.alias or name) not in other:
                 self.tensors[name] = replace(tensor, panels=True)
 
-    def _by_block(self, tensor: Tensor, index: tuple[Index, ...], segment: Segment) -> bool:
+    def _by_block(
+        self, tensor: Tensor, index: tuple[Index, ...], s: Schedule, group: Index | None
+    ) -> bool:
         if tensor.type.batched or not index:
             return True
-        s, (loops, _) = segment.schedule, parallel_loops(segment.nest)
         axis = tensor.innermost or 0
         own = block_lanes(tensor.type.shape[axis], self.lanes)
-        channel, group = index[axis], s.group(loops)
+        channel = index[axis]
         match channel:
             case Add(Mul(_, extent), lane) if extent == group:  # a group begins with a block
                 channel = lane
@@ -235,9 +249,10 @@ class _Compiler:
 
     def _run(self, phase: int, kernels: Sequence[Kernel]) -> list[Step]:
         """The steps of kernels that run as one: borders, then the kernels."""
-        steps = [s for kernel in kernels for s in self._steps(phase, kernel)]
         if len(kernels) == 1:
-            return steps
+            return self._steps(phase, kernels[0], self.widths)
+        # bands are whole register tiles as the model chooses them
+        steps = [s for kernel in kernels for s in self._steps(phase, kernel, {})]
         parts, tensors = tuple(s for s in steps if s.emitted), tensors_of(kernels)
         callees = [Callee(module_name(s.text, kind="kernel"), s.tensors, s.integers) for s in parts]
         text = band_text(callees, {t: self.tensors[t].type.dtype.value for t in tensors})
@@ -245,7 +260,7 @@ class _Compiler:
         whole = Step(phase, tensors, None, None, text, comment, parts=parts)
         return [*(s for s in steps if not s.emitted), whole]
 
-    def _steps(self, phase: int, kernel: Kernel) -> list[Step]:
+    def _steps(self, phase: int, kernel: Kernel, widths: Mapping[str, int]) -> list[Step]:
         nest = kernel.nest
         tensors = dict(zip((b.name for b in nest.buffers), kernel.tensors, strict=True))
         own = borders(nest)
@@ -256,7 +271,8 @@ class _Compiler:
         memory = Memory(
             inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
         )
-        emitted = emit(nest, memory, self.dtype, self.lanes)
+        width = next((widths[n.name] for n in kernel.nodes if n.name in widths), 0)
+        emitted = emit(nest, memory, self.dtype, self.lanes, width)
         steps = []
         for name in map(self.declared.root, kernel.writes):
             tensor = self.tensors[name]
@@ -320,5 +336,5 @@ class _Compiler:
             name = module_name(step.text, kind="kernel")
             tensors = tuple(numbers[t] for t in step.tensors)
             calls.append((step.phase, Call(name, tensors, first, step.comment)))
-            first += step.integers
+            first += step.places
         return calls

@@ -5,12 +5,13 @@ lanes. The lanes go along the axis that runs fastest in the memory of the output
 weight's output channels). A kernel with a reduction also gets a register tile: `width` positions of
 a second axis by `vectors` vectors, so that each weight vector is loaded once for all positions and
 each input once for all vectors. The width is that of the least cycles by a simple model of the FMA
-and load units, among those whose accumulators stay in registers.
+and load units, among those whose accumulators stay in registers; of equals the one nearest to
+POSITIONS, because a longer row of positions reads more lines of memory at a time and gains nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -33,14 +34,13 @@ from cnncc.loops.ir import (
 from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
-from cnncc.tensor import DType, Extent
+from cnncc.tensor import DType, Extent, evaluate
 
-WIDTHS = {  # by registers, tiles that were measured (bench/tile.py)
-    32: (16, 14, 13, 8, 7, 6, 4, 3, 2),  # 12 makes LLVM spill
-    16: tuple(range(14, 1, -1)),
-}
+WIDTHS = {32: tuple(range(16, 1, -1)), 16: tuple(range(14, 1, -1))}  # by registers
 LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
 NARROWEST = 4
+BATCHES = (8, 16, 32, 64)  # that a tile along the batch, which is not known, is chosen for
+POSITIONS = 7  # of a tile; 14 take 4 to 18 % more time where the input is not in the L1 cache
 LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
@@ -64,6 +64,7 @@ class Schedule:
     whole_tiles: bool  # the tile axis is a multiple of the width: no remainder code
     overlapping: bool  # no remainder either: the last tile ends with the axis
     only_tail: bool  # the lane axis is shorter than a block
+    wide_tail: bool  # what is left behind whole blocks takes all vectors of one
 
     @property
     def block(self) -> int:
@@ -97,11 +98,18 @@ def narrowed(extent: Extent | None, lanes: int) -> int:
 
 
 def choose(
-    nest: Nest, innermost: Mapping[str, int], lanes: int, *, held: int = 32, again: bool = True
+    nest: Nest,
+    innermost: Mapping[str, int],
+    lanes: int,
+    *,
+    held: int = 32,
+    again: bool = True,
+    wanted: int = 0,
 ) -> Schedule:
     """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in memory;
     `held`: how many vector registers there are; `again`: whether an element may be computed twice,
-    as it may not where the kernel changes what it reads.
+    as it may not where the kernel changes what it reads; `wanted`: the width of the tile, where
+    that is a possible one, instead of the model's.
     """
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
@@ -125,18 +133,22 @@ def choose(
     tile = _tile_variable(nest, loops, vector, others) if reduces and lanes > 1 else ""
     vectors = block // lanes
     tile_extent = _value(loops[tile], nest) if tile else 1
-    width = _width(tile_extent, vectors, held) if tile else 1
+    usual = BATCHES if tile and loops[tile] == Size("n") else ()
+    widths = tile_widths(tile_extent, vectors, held, usual) if tile else []
+    width = wanted if wanted in widths else next(iter(widths), 1)
     if width == 1:
         tile, tile_extent = "", 1
     whole_tiles = isinstance(tile_extent, int) and tile_extent % width == 0
     return Schedule(
         lanes, vector, vectors, tile, width,
-        rows=tuple(_row_order(v for v in others if v != tile)),
+        rows=tuple(_row_order(nest, vector, [v for v in others if v != tile])),
         blocked=reduces,
         whole_blocks=isinstance(extent, int) and extent % block == 0,
         whole_tiles=whole_tiles,
         overlapping=again and not whole_tiles and isinstance(tile_extent, int),
         only_tail=isinstance(extent, int) and extent < block,
+        wide_tail=reduces and vectors > 1 and isinstance(extent, int)
+        and extent % block > block - lanes,
     )  # fmt: skip
 
 
@@ -223,9 +235,23 @@ def _longer_variable(
     return vector
 
 
-def _row_order(variables: Iterable[str]) -> list[str]:
-    """Samples, then space, then the rest: neighbouring rows share input."""
-    return sorted(variables, key=lambda v: (v != "i_n", not v.startswith("i_s"), v))
+def _row_order(nest: Nest, vector: str, variables: Iterable[str]) -> list[str]:
+    """What decides the weights of a sum, then samples, then space, then the rest: neighbouring rows
+    share weights and input.
+    """
+    weights = [v for v in _summed_loads(nest) if _uses(v, vector)] if vector else []
+
+    def rank(name: str) -> tuple[bool, bool, bool, str]:
+        shared = not any(_uses(v, name) and not _uses(v, "i_n") for v in weights)
+        return shared, name != "i_n", not name.startswith("i_s"), name
+
+    return sorted(variables, key=rank)
+
+
+def _summed_loads(nest: Nest) -> list[Load]:
+    _, body = parallel_loops(nest)
+    sums = tuple(s for s in statements(body) if isinstance(s, For))
+    return [v for v in values(sums) if isinstance(v, Load)]
 
 
 def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: list[str]) -> str:
@@ -233,8 +259,7 @@ def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: 
     those that do.
     """
     _, body = parallel_loops(nest)
-    sums = tuple(s for s in statements(body) if isinstance(s, For))
-    shared = [v for v in values(sums) if isinstance(v, Load) and _uses(v, vector)]
+    shared = [v for v in _summed_loads(nest) if _uses(v, vector)]
     fit = [
         o
         for o in others
@@ -259,16 +284,58 @@ def _uses(v: object, var: str) -> bool:
     return any(Var(var) in set(subindices(i)) for i in v.index)
 
 
-def _width(extent: Extent | None, vectors: int, held: int) -> int:
-    """The width that takes the least cycles for the axis, the largest of equals; 1 for no tile.
+def tile_widths(
+    extent: Extent | None, vectors: int, held: int, usual: Sequence[int] = ()
+) -> list[int]:
+    """The possible widths, none for no tile; first those that take the least cycles for the axis by
+    the model, or for a position where the extent is not known. `usual`: extents to choose for then.
 
     A tile's numbers come one at a time beside its accumulators and the vectors that they share.
     """
     allowed = [w for w in WIDTHS[held] if w * vectors + vectors + 1 <= held]
-    if not isinstance(extent, int):
-        return allowed[0]
-    fitting = [w for w in allowed if w <= extent]
-    return min(fitting, key=lambda w: -(-extent // w) * _cycles(w, vectors), default=1)
+
+    def rank(width: int) -> tuple[float, int]:
+        if isinstance(extent, int):
+            cycles = tile_cycles(extent, width, vectors)
+        elif usual:
+            cycles = sum(_with_rest(n, width, vectors) / n for n in usual)
+        else:
+            cycles = _cycles(width, vectors) / width
+        return cycles, abs(width - POSITIONS)
+
+    return sorted((w for w in allowed if not isinstance(extent, int) or w <= extent), key=rank)
+
+
+def tile_cycles(extent: int, width: int, vectors: int) -> float:
+    """By the model, for one term of the sums of all positions of an axis."""
+    return -(-extent // width) * _cycles(width, vectors)
+
+
+def other_widths(nest: Nest, s: Schedule, held: int, values: Mapping[str, int]) -> dict[int, float]:
+    """The widths that the tile of a scheduled nest may have instead of its own, with the cycles
+    that the model gives them, by its own; the fewest first. `values`: the symbols of extents.
+    """
+    if not s.tile:
+        return {}
+    known = _value(parallel_loops(nest)[0][s.tile], nest)
+    if known is None:
+        return {}
+    extent = evaluate(known, values)
+
+    def cycles(width: int) -> float:
+        if isinstance(known, int):
+            return tile_cycles(extent, width, s.vectors)
+        return _with_rest(extent, width, s.vectors)
+
+    own = cycles(s.width)
+    possible = [w for w in tile_widths(known, s.vectors, held) if 1 < w <= extent and w != s.width]
+    found = {w: cycles(w) / own for w in possible}  # a tile wider than the axis is never taken
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _with_rest(extent: int, width: int, vectors: int) -> float:
+    """Cycles for tiles and the positions that are left, one by one."""
+    return extent // width * _cycles(width, vectors) + extent % width * _cycles(1, vectors)
 
 
 def _cycles(width: int, vectors: int) -> float:

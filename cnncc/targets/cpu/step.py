@@ -1,9 +1,14 @@
 """`step`: one kernel of a network, run by all threads of the team, as one line of an entry.
 
-    step(control, tid, size, phase, kernel, t0, t1, table, first)
+    step(control, tid, size, phase, alone, kernel, t0, t1, table, first)
 
 means
 
+    if alone and size > 1:
+        if tid == 0:
+            kernel(t0, t1, table, first, 0, 1)
+        hand_over(control, size, phase, tid)
+        return
     share = claim(control, size, phase, tid)
     while share >= 0:
         kernel(t0, t1, table, first, share, size)
@@ -25,17 +30,24 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from cnncc.targets.cpu.compiled import JIT
-from cnncc.targets.cpu.team import claim, claim_next, join
+from cnncc.targets.cpu.team import claim, claim_next, hand_over, join
 
 __all__ = ["step"]
 
 _I64 = ir.IntType(64)
 
 
-def step(control: Any, tid: int, size: int, phase: int, kernel: Any, *arguments: Any) -> None:
+def step(
+    control: Any, tid: int, size: int, phase: int, alone: int, kernel: Any, *arguments: Any
+) -> None:
     """Take part in a phase: run the kernel's shares that this thread claims, then wait for the
-    others'.
+    others'. Where it is `alone`, the caller's thread does what is too little to be shared.
     """
+    if alone and size > 1:
+        if tid == 0:
+            kernel(*arguments, 0, 1)
+        hand_over(control, size, phase, tid)
+        return
     share = claim(control, size, phase, tid)
     while share >= 0:
         kernel(*arguments, share, size)
@@ -57,36 +69,54 @@ if JIT:
     @infer_global(step)
     class _Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
-            if kws or len(args) < 5 or not isinstance(args[4], types.ExternalFunction):
+            if kws or len(args) < 6 or not isinstance(args[5], types.ExternalFunction):
                 return None
-            kernel = args[4]
-            given = [*args[:4], *args[5:], types.int64, types.int64]
-            wanted = [claim._numba_type_.sig.args[0], *[types.int64] * 3, *kernel.sig.args]
+            kernel = args[5]
+            given = [*args[:5], *args[6:], types.int64, types.int64]
+            wanted = [claim._numba_type_.sig.args[0], *[types.int64] * 4, *kernel.sig.args]
             if len(given) != len(wanted):
                 raise errors.TypingError(f"{kernel.symbol} takes {len(kernel.sig.args)} arguments")
-            return signature(types.none, *wanted[:4], kernel, *wanted[4:-2])
+            return signature(types.none, *wanted[:5], kernel, *wanted[5:-2])
 
     @lower_builtin(step, types.VarArg(types.Any))
     def _lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        control, tid, size, phase, _, *arguments = values
-        claimed, again, joined = (
-            _declared(context, builder, f._numba_type_) for f in (claim, claim_next, join)
+        control, tid, size, phase, alone, _, *arguments = values
+        claimed, again, joined, handed = (
+            _declared(context, builder, f._numba_type_)
+            for f in (claim, claim_next, join, hand_over)
         )
-        kernel = _declared(context, builder, sig.args[4])
-        before = builder.block
-        test, work, after = (
-            builder.append_basic_block(f"step.{n}") for n in ("test", "work", "after")
+        kernel = _declared(context, builder, sig.args[5])
+        names = ("shared", "test", "work", "joining", "alone", "mine", "handing", "after")
+        shared, test, work, joining, by_one, mine, handing, after = (
+            builder.append_basic_block(f"step.{n}") for n in names
         )
+        several = builder.icmp_signed(">", size, _I64(1))
+        chosen = builder.and_(builder.icmp_signed("!=", alone, _I64(0)), several)
+        builder.cbranch(chosen, by_one, shared)
+
+        builder.position_at_end(by_one)
+        builder.cbranch(builder.icmp_signed("==", tid, _I64(0)), mine, handing)
+        builder.position_at_end(mine)
+        builder.call(kernel, [*arguments, _I64(0), _I64(1)])
+        builder.branch(handing)
+        builder.position_at_end(handing)
+        builder.call(handed, [control, size, phase, tid])
+        builder.branch(after)
+
+        builder.position_at_end(shared)
         first = builder.call(claimed, [control, size, phase, tid])
         builder.branch(test)
         builder.position_at_end(test)
         share = builder.phi(_I64)
-        share.add_incoming(first, before)
-        builder.cbranch(builder.icmp_signed(">=", share, _I64(0)), work, after)
+        share.add_incoming(first, shared)
+        builder.cbranch(builder.icmp_signed(">=", share, _I64(0)), work, joining)
         builder.position_at_end(work)
         builder.call(kernel, [*arguments, share, size])
         share.add_incoming(builder.call(again, [control, size, phase, tid]), work)
         builder.branch(test)
-        builder.position_at_end(after)
+        builder.position_at_end(joining)
         builder.call(joined, [control, size, phase])
+        builder.branch(after)
+
+        builder.position_at_end(after)
         return context.get_dummy_value()

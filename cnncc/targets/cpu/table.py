@@ -12,12 +12,13 @@ from cnncc.loops.transform import parallel_loops
 from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.bands import Bands
 from cnncc.targets.cpu.border import border_arguments
-from cnncc.targets.cpu.emit import ROWS_PER_TASK, Segment
+from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Segment
 from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.stretches import lengths_of
 from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.work import is_small, macs_of, traffic_of
 from cnncc.tensor import evaluate
 
 CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
@@ -26,14 +27,16 @@ CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside
 def table_of(
     program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
 ) -> Array:
-    """The integers of every step at its place, and behind them those of all bands."""
+    """Of every step whether one thread does it and its integers, behind them those of all bands."""
     integers: list[int] = []
-    bands: list[Array] = []  # behind the integers of all steps
-    begin = sum(step.integers for step in program.steps)
+    bands: list[Array] = []
+    begin = sum(step.places for step in program.steps)
     for step in program.steps:
+        macs = macs_of(program, step, values["*"], values)
+        integers.append(int(is_small(macs, traffic_of(program, step, placements)[0])))
         if step.parts:
             cut, own = _banded(program, step, placements, values, threads)
-            integers += [cut.units, cut.bands, cut.lots, begin]
+            integers += [cut.units, cut.bands, cut.lots, begin - len(integers)]  # from its own on
             bands.append(own)
             begin += len(own)
         elif step.emitted is None:
@@ -50,20 +53,34 @@ def _integers(
     assert step.nest is not None
     assert step.emitted is not None
     sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()}
-    buffers = dict(zip((b.name for b in step.nest.buffers), step.tensors, strict=True))
-    cuts: dict[str, int] = {}
     for number, segment in enumerate(step.emitted.segments):
-        cuts |= _cuts(step, segment, number, sizes, placements, threads)
+        sizes |= _cuts(step, segment, number, sizes, placements, threads)
+    known = _Known(step, sizes, placements)
     integers = []
     for name in step.emitted.arguments:
-        if name in sizes:
-            integers.append(sizes[name])
-        elif name in cuts:
-            integers.append(cuts[name])
+        if name in step.emitted.turns:
+            pair, which = step.emitted.turns[name]
+            integers.append(pair.turns(known)[which])
         else:
-            buffer = max((b for b in buffers if name.startswith(b + "_")), key=len)
-            integers.append(placements[buffers[buffer]].argument(name, buffer))
+            integers.append(known[name])
     return integers
+
+
+class _Known(dict[str, int]):
+    """The sizes of a kernel's nest, and where the elements of its buffers lie."""
+
+    def __init__(
+        self, step: Step, sizes: Mapping[str, int], placements: Mapping[str, Placement]
+    ) -> None:
+        super().__init__(sizes)
+        assert step.nest is not None
+        names = (b.name for b in step.nest.buffers)
+        self._placed = {b: placements[t] for b, t in zip(names, step.tensors, strict=True)}
+
+    def __missing__(self, name: str) -> int:
+        buffer = max((b for b in self._placed if name.startswith(b + "_")), key=len)
+        self[name] = found = self._placed[buffer].argument(name, buffer)
+        return found
 
 
 def _banded(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -107,6 +107,10 @@ class DictStore:
     def write(self, name: str, array: Array) -> None:
         self._arrays[name] = np.array(array)
         self.version += 1
+
+    def write_later(self, name: str, nbytes: int, make: Callable[[], Array]) -> None:
+        """As `write`; there is no layout to wait for."""
+        self.write(name, make())
 
     def read(self, name: str) -> Array:
         return self._arrays[name]

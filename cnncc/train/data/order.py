@@ -12,15 +12,17 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
-def random_bits(count: int, *seeds: int) -> NDArray[np.uint64]:
-    """`count` values of 64 random bits. The seeds are whole numbers; their order matters."""
+def random_bits(count: int, *seeds: int, first: int = 0) -> NDArray[np.uint64]:
+    """`count` values of 64 random bits, the first of them number `first` of the seeds' sequence.
+    The seeds are whole numbers; their order matters.
+    """
     key = 0
     for seed in seeds:
         key = int(
             _mix(np.array([(key + _GOLDEN * (1 + seed % (_MASK + 1))) & _MASK], np.uint64))[0]
         )
     counter = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-    return _mix(counter + np.array([key], np.uint64))
+    return _mix(counter + np.array([(key + first * _GOLDEN) & _MASK], np.uint64))
 
 
 def random_order(count: int, *seeds: int) -> NDArray[np.intp]:

@@ -17,16 +17,17 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     splatN(s)  countN(s)                     s in every lane; s, s + 1, ...
     fma sqrt floor rint absolute copysign    correctly rounded, once
     maximum minimum relu                     NaN as in PyTorch (numerics.py)
-    scale2 exponent mantissa                 powers of two by bits (numerics.py)
+    scale2 power2 exponent mantissa          powers of two by bits (numerics.py)
     select(condition, x, y)                  a mask chooses, or a float by not being zero
     flag(mask, like)                         1.0 or 0.0 of like's type
     hsum hmax                                over lanes: halves are combined until one is left
     to_f32 to_f64 to_u8 to_u16 to_u32 to_u64 to_i32 to_i64
                                              floats are truncated and saturate, NaN gives 0
+    to_bf16 from_bf16                        the bits of the nearest bf16, and their value in f32
     wrap_add wrap_mul bit_xor shift_left shift_right
                                              integers modulo their width
     f32_at(address, length)                  memory at an address: a pointer, un-jitted an array;
-                                             also f64_at u8_at u16_at i32_at i64_at
+                                             also f64_at u8_at u16_at i32_at i64_at bf16_at
     shape(positions, vectors, lanes)         the shape of a register tile, a constant of the module
     load_tile(S, a, i, down, along)          the part for position p and vector v is loaded at
                                              i + p * down + v * along; with one lane: a number per
@@ -40,12 +41,13 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     splat_tile(S, v)                         v in every part
     in_memory(v)   from_memory(m)            a tile goes to memory, and comes back
     blank(S, like)                           memory for a tile of the element type of `like`
-    take(m, p)   put(m, p, v)             the part of one position
+    take(S, m, p)   put(m, p, v)             the positions of S from p on; one vector is no tile
     prefetch(a, i)                           a hint to the processor
     rolled(n)                                n, which LLVM does not know: it cannot unroll a loop
     keep_rolled()                            in a loop's body: LLVM must not unroll the loop
 
-Partial loads and stores touch no memory beyond their count.
+Partial loads and stores touch no memory beyond their count, which in a tile goes on from one vector
+to the next.
 """
 
 from __future__ import annotations
@@ -53,10 +55,11 @@ from __future__ import annotations
 import numpy as np
 
 from cnncc.targets.cpu.compiled import JIT
-from cnncc.targets.cpu.vector.shapes import shape
+from cnncc.targets.cpu.tile_shape import shape
 
 __all__ = [
     "absolute",
+    "bf16_at",
     "bit_xor",
     "blank",
     "copysign",
@@ -72,6 +75,7 @@ __all__ = [
     "flag",
     "floor",
     "fma",
+    "from_bf16",
     "from_memory",
     "hmax",
     "hsum",
@@ -105,6 +109,7 @@ __all__ = [
     "mantissa",
     "maximum",
     "minimum",
+    "power2",
     "prefetch",
     "put",
     "relu",
@@ -130,6 +135,7 @@ __all__ = [
     "store_tile_strided_tail",
     "store_tile_tail",
     "take",
+    "to_bf16",
     "to_f32",
     "to_f64",
     "to_i32",
@@ -157,18 +163,15 @@ if JIT:
     from cnncc.targets.cpu.vector.arithmetic import (
         absolute,
         copysign,
-        exponent,
         flag,
         floor,
         fma,
         hmax,
         hsum,
-        mantissa,
         maximum,
         minimum,
         relu,
         rint,
-        scale2,
         select,
         splat2,
         splat4,
@@ -176,6 +179,7 @@ if JIT:
         splat16,
         sqrt,
     )
+    from cnncc.targets.cpu.vector.bits import exponent, mantissa, power2, scale2
     from cnncc.targets.cpu.vector.hints import keep_rolled, prefetch, rolled
     from cnncc.targets.cpu.vector.integers import (
         bit_xor,
@@ -183,8 +187,10 @@ if JIT:
         count4,
         count8,
         count16,
+        from_bf16,
         shift_left,
         shift_right,
+        to_bf16,
         to_f32,
         to_f64,
         to_i32,
@@ -197,6 +203,7 @@ if JIT:
         wrap_mul,
     )
     from cnncc.targets.cpu.vector.memory import (
+        bf16_at,
         f32_at,
         f64_at,
         i32_at,
@@ -233,17 +240,12 @@ if JIT:
         u8_at,
         u16_at,
     )
-    from cnncc.targets.cpu.vector.tile import (
-        blank,
-        from_memory,
-        in_memory,
-        put,
-        splat_tile,
-        take,
-    )
+    from cnncc.targets.cpu.vector.rows import blank, from_memory, in_memory, put, take
+    from cnncc.targets.cpu.vector.tile import splat_tile
 else:
     from cnncc.targets.cpu.vector.twins import (
         absolute,
+        bf16_at,
         bit_xor,
         blank,
         copysign,
@@ -257,6 +259,7 @@ else:
         flag,
         floor,
         fma,
+        from_bf16,
         from_memory,
         hmax,
         hsum,
@@ -288,6 +291,7 @@ else:
         mantissa,
         maximum,
         minimum,
+        power2,
         prefetch,
         put,
         relu,
@@ -312,6 +316,7 @@ else:
         store_tile_strided_tail,
         store_tile_tail,
         take,
+        to_bf16,
         to_f32,
         to_f64,
         to_i32,

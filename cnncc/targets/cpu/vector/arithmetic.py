@@ -38,14 +38,14 @@ def _is_float(t: Any) -> bool:
     return element_of(t) in (types.float32, types.float64)
 
 
-def _need_float(*operands: Any) -> Any:
+def need_float(*operands: Any) -> Any:
     t = same(*operands)
     if not _is_float(t):
         raise errors.TypingError(f"floating-point operands were expected, but got {t}")
     return t
 
 
-def _constant(t: Any, value: float) -> ir.Constant:
+def constant(t: Any, value: float) -> ir.Constant:
     """`value` as a constant of type t, in every lane of a vector."""
     kind = ir_type(t)
     return ir.Constant(kind, [value] * t.lanes if isinstance(t, Vector) else value)
@@ -167,7 +167,7 @@ _teach(operator.neg, _negation)
 
 def _unary(stem: str) -> Any:
     def function(typing: Any, x: Any) -> Any:
-        t = _need_float(x)
+        t = need_float(x)
 
         def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
             return _call_llvm(builder, stem, *arguments)
@@ -184,9 +184,9 @@ rint = _unary("roundeven")
 absolute = _unary("fabs")
 
 
-def _on_common(operands: Any, emit: Callable[..., Any]) -> Any:
+def on_common(operands: Any, emit: Callable[..., Any]) -> Any:
     """Signature and code of an operation whose operands and result share one floating type."""
-    t = _need_float(*operands)
+    t = need_float(*operands)
 
     def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         pairs = zip(arguments, sig.args, strict=True)
@@ -197,12 +197,12 @@ def _on_common(operands: Any, emit: Callable[..., Any]) -> Any:
 
 @elementwise
 def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
-    return _on_common((x, y, z), lambda builder, *values: _call_llvm(builder, "fma", *values))
+    return on_common((x, y, z), lambda builder, *values: _call_llvm(builder, "fma", *values))
 
 
 @elementwise
 def copysign(typing: Any, x: Any, sign: Any) -> Any:
-    return _on_common((x, sign), lambda builder, *values: _call_llvm(builder, "copysign", *values))
+    return on_common((x, sign), lambda builder, *values: _call_llvm(builder, "copysign", *values))
 
 
 def _better(builder: Any, sign: str, a: Any, b: Any) -> Any:
@@ -217,7 +217,7 @@ def _extreme(name: str, sign: str) -> Any:
         def emit(builder: Any, a: Any, b: Any) -> Any:
             return _better(builder, sign, a, b)
 
-        return _on_common((x, y), emit)
+        return on_common((x, y), emit)
 
     function.__name__ = name
     return elementwise(function)
@@ -229,67 +229,11 @@ minimum = _extreme("minimum", "<")
 
 @elementwise
 def relu(typing: Any, x: Any) -> Any:
-    t = _need_float(x)
+    t = need_float(x)
 
     def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        zero = _constant(t, 0.0)
+        zero = constant(t, 0.0)
         return builder.select(builder.fcmp_ordered(">", zero, arguments[0]), zero, arguments[0])
-
-    return t(t), codegen
-
-
-# --- bits of floats ------------------------------------------------------------------------------
-
-_LAYOUT = {types.float32: (types.int32, 127, 23), types.float64: (types.int64, 1023, 52)}
-
-
-@elementwise
-def scale2(typing: Any, x: Any, n: Any) -> Any:
-    t = _need_float(x, n)
-    integer, bias, width = _LAYOUT[element_of(t)]
-    whole = shaped(integer, t)
-
-    def emit(builder: Any, value: Any, power: Any) -> Any:
-        low, high = _constant(t, 2.0 - 2 * bias), _constant(t, 2.0 * bias)
-        power = builder.select(builder.fcmp_ordered(">", power, low), power, low)
-        power = builder.select(builder.fcmp_ordered("<", power, high), power, high)
-        power = builder.fptosi(power, ir_type(whole))
-        half = builder.ashr(power, _constant(whole, 1))
-        for part in (half, builder.sub(power, half)):
-            biased = builder.add(part, _constant(whole, bias))
-            bits = builder.shl(biased, _constant(whole, width))
-            value = builder.fmul(value, builder.bitcast(bits, ir_type(t)))
-        return value
-
-    return _on_common((x, n), emit)
-
-
-@elementwise
-def exponent(typing: Any, x: Any) -> Any:
-    t = _need_float(x)
-    integer, bias, width = _LAYOUT[element_of(t)]
-    whole = shaped(integer, t)
-
-    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(arguments[0], ir_type(whole))
-        shifted = builder.lshr(bits, _constant(whole, width))
-        field = builder.and_(shifted, _constant(whole, 2 * bias + 1))
-        return builder.sitofp(builder.sub(field, _constant(whole, bias)), ir_type(t))
-
-    return t(t), codegen
-
-
-@elementwise
-def mantissa(typing: Any, x: Any) -> Any:
-    t = _need_float(x)
-    integer, bias, width = _LAYOUT[element_of(t)]
-    whole = shaped(integer, t)
-    keep = -1 - ((2 * bias + 1) << width)  # sign and mantissa bits
-
-    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        bits = builder.and_(builder.bitcast(arguments[0], ir_type(whole)), _constant(whole, keep))
-        bits = builder.or_(bits, _constant(whole, bias << width))
-        return builder.bitcast(bits, ir_type(t))
 
     return t(t), codegen
 
@@ -301,7 +245,7 @@ def _condition(builder: Any, t: Any, value: Any) -> Any:
     """A mask as it is; a number is true where it is not zero, NaN included."""
     if element_of(t) == types.boolean:
         return value
-    return builder.fcmp_unordered("!=", value, _constant(t, 0.0))
+    return builder.fcmp_unordered("!=", value, constant(t, 0.0))
 
 
 @elementwise
@@ -326,7 +270,7 @@ def select(typing: Any, condition: Any, x: Any, y: Any) -> Any:
 @elementwise
 def flag(typing: Any, condition: Any, like: Any) -> Any:
     condition = types.unliteral(condition)
-    t = shaped(element_of(_need_float(like)), condition)
+    t = shaped(element_of(need_float(like)), condition)
     if element_of(condition) != types.boolean:
         raise errors.TypingError(f"flag takes a mask, not {condition}")
 
@@ -358,7 +302,7 @@ splat2, splat4, splat8, splat16 = map(_splat, (2, 4, 8, 16))
 def _fold(emit: Callable[[Any, Any, Any], Any]) -> Any:
     @intrinsic
     def fold(typing: Any, x: Any) -> Any:
-        t = _need_float(x)
+        t = need_float(x)
         if not isinstance(t, Vector):
             return t(t), lambda context, builder, sig, arguments: arguments[0]
 

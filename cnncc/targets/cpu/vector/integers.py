@@ -72,6 +72,52 @@ to_u32, to_u64 = _conversion(types.uint32), _conversion(types.uint64)
 to_i32, to_i64 = _conversion(types.int32), _conversion(types.int64)
 
 
+_HALF = 0x7FFF  # with the last bit that stays: half a unit in it, ties to even
+_QUIET = 1 << 22  # makes a NaN stay one without its lower bits
+
+
+def _constant(kind: ir.Type, value: int) -> ir.Constant:
+    """An integer, in every lane of a vector."""
+    lanes = [value] * kind.count if isinstance(kind, ir.VectorType) else value
+    return ir.Constant(kind, lanes)
+
+
+@elementwise
+def to_bf16(typing: Any, x: Any) -> Any:
+    x = types.unliteral(x)
+    source, result = element_of(x), shaped(types.uint16, x)
+    if source not in (types.float32, types.float64):
+        raise errors.TypingError(f"floats are rounded to bf16, not {x}")
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        kind = ir_type(shaped(types.float32, x))
+        wide = ir_type(shaped(types.uint32, x))
+        value = _convert(builder, arguments[0], source, types.float32, kind)
+        bits = builder.bitcast(value, wide)
+        last = builder.and_(builder.lshr(bits, _constant(wide, 16)), _constant(wide, 1))
+        near = builder.add(bits, builder.add(last, _constant(wide, _HALF)))
+        quiet = builder.or_(bits, _constant(wide, _QUIET))
+        near = builder.select(builder.fcmp_unordered("uno", value, value), quiet, near)
+        return builder.trunc(builder.lshr(near, _constant(wide, 16)), ir_type(result))
+
+    return result(x), codegen
+
+
+@elementwise
+def from_bf16(typing: Any, bits: Any) -> Any:
+    bits = types.unliteral(bits)
+    result = shaped(types.float32, bits)
+    if element_of(bits) != types.uint16:
+        raise errors.TypingError(f"bf16 are kept as 16 bits, not as {bits}")
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        wide = ir_type(shaped(types.uint32, bits))
+        upper = builder.shl(builder.zext(arguments[0], wide), _constant(wide, 16))
+        return builder.bitcast(upper, ir_type(result))
+
+    return result(bits), codegen
+
+
 def _wrapping(emit: Callable[..., Any]) -> Any:
     @intrinsic
     def operation(typing: Any, x: Any, y: Any) -> Any:

@@ -94,6 +94,13 @@ class _Access:
         stride = rest.pop(0) if self.strided else None
         return stride, rest.pop(0) if self.counted else None
 
+    def of(self, builder: Any, extra: Sequence[Any], tile: Any, v: int) -> tuple[Any, Any]:
+        """`split`, for a vector of a tile: the lanes of those in front of it count as well."""
+        stride, count = self.split(extra)
+        if v and count is not None:
+            count = builder.sub(count, _I64(v * tile.part.lanes))
+        return stride, count
+
     @property
     def extra(self) -> list[Any]:
         return [types.int64] * (self.strided + self.counted)
@@ -159,10 +166,14 @@ def _put(
             builder.store(one, place(context, builder, kind, array, index))
             index = builder.add(index, stride)
         return
-    with cgutils.for_range(builder, _clamped(builder, count, t.lanes)) as loop:
-        at = builder.add(index, builder.mul(loop.index, stride))
-        one = builder.extract_element(value, loop.index)
-        builder.store(one, place(context, builder, kind, array, at))
+    dense = builder.icmp_signed("==", stride, _I64(1))
+    with builder.if_else(dense, likely=True) as (together, apart):
+        with together:  # the one channel of an image lies as its pixels do
+            _put(context, builder, kind, array, t, value, index, None, count)
+        with apart, cgutils.for_range(builder, _clamped(builder, count, t.lanes)) as loop:
+            at = builder.add(index, builder.mul(loop.index, stride))
+            one = builder.extract_element(value, loop.index)
+            builder.store(one, place(context, builder, kind, array, at))
 
 
 def _load(lanes: int, access: _Access = _DENSE) -> Any:
@@ -243,8 +254,10 @@ def _load_tile(access: _Access) -> Any:
                 builder,
                 t,
                 [
-                    _take(context, builder, kind, array, t.part, at, *access.split(more))
-                    for _, _, at in _each_place(builder, index, down, along, t.positions, t.vectors)
+                    _take(
+                        context, builder, kind, array, t.part, at, *access.of(builder, more, t, v)
+                    )
+                    for _, v, at in _each_place(builder, index, down, along, t.positions, t.vectors)
                 ],
             )
 
@@ -265,9 +278,9 @@ def _store_tile(access: _Access) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             array, index, down, along, *more = arguments
             given = parts(context, builder, t, more.pop(access.strided))
-            stride, count = access.split(more)
             kind = signature.args[0]
             for p, v, at in _each_place(builder, index, down, along, t.positions, t.vectors):
+                stride, count = access.of(builder, more, t, v)
                 _put(context, builder, kind, array, t.part, given(p, v), at, stride, count)
             return context.get_dummy_value()
 
@@ -305,4 +318,5 @@ store_tile, store_tile_tail = _store_tile(_DENSE), _store_tile(_TAIL)
 store_tile_strided, store_tile_strided_tail = _store_tile(_STRIDED), _store_tile(_STRIDED_TAIL)
 f32_at, f64_at = _at(types.float32), _at(types.float64)
 u8_at, u16_at = _at(types.uint8), _at(types.uint16)
+bf16_at = u16_at
 i32_at, i64_at = _at(types.int32), _at(types.int64)

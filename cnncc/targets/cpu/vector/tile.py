@@ -4,8 +4,7 @@ of every word on vectors to tiles.
 A kernel that computes several outputs together is written as if it computed one: in a 14 x 2 tile
 `acc = fma(x, w, acc)` stands for all 28 operations, x having one number per position, w one vector
 per block of lanes.  What has extent 1 along a dimension is repeated along it, as in NumPy.  A tile
-is so many LLVM values, and a word emits its parts one by one; `in_memory` puts one where a loop can
-take it position by position.
+is so many LLVM values, and a word emits its parts one by one.
 
 Numbers per position (`lanes` = 1) are read, and what is computed of them alone is computed, only
 when a word needs them: fourteen numbers that wait for their use would not fit beside 28
@@ -21,29 +20,24 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, errors
+from numba.core import errors
 from numba.core.imputils import lower_constant
 from numba.core.typing.typeof import typeof_impl
 from numba.extending import intrinsic, models, register_model
 
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
 from cnncc.targets.cpu.vector.types import Vector, ir_type, opaque, spread
 
 __all__ = [
     "Column",
     "Tile",
-    "blank",
     "elementwise",
-    "from_memory",
-    "in_memory",
     "lifted",
     "pack",
     "part_of",
     "parts",
-    "put",
     "shape_of",
     "splat_tile",
-    "take",
     "tiled",
     "with_arguments",
 ]
@@ -96,21 +90,6 @@ class _ComputedModel(models.PrimitiveModel):
     def __init__(self, manager: Any, computed: Computed) -> None:
         values = [manager[t].get_value_type() for t in computed.operands]
         super().__init__(manager, computed, ir.LiteralStructType(values))
-
-
-class _Rows(types.Type):
-    """A tile in memory, of which a loop takes one position after the other."""
-
-    def __init__(self, tile: Tile) -> None:
-        self.tile = tile
-        super().__init__(name=f"rows of {tile}")
-
-
-@register_model(_Rows)
-class _RowsModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, rows: _Rows) -> None:
-        tile = ir.ArrayType(ir_type(rows.tile.part), rows.tile.positions * rows.tile.vectors)
-        super().__init__(manager, rows, tile.as_pointer())
 
 
 # --- shapes are constants of a kernel's module ---------------------------------------------------
@@ -294,7 +273,7 @@ def with_arguments(word: Callable[..., Any], *names: str) -> Callable[..., Any]:
 
 @intrinsic
 def splat_tile(typing: Any, shape: Any, value: Any) -> Any:
-    t = tiled(_element(value), shape_of(shape))
+    t = tiled(element_in(value), shape_of(shape))
 
     def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         given = parts(context, builder, sig.args[1], arguments[1])
@@ -309,86 +288,6 @@ def splat_tile(typing: Any, shape: Any, value: Any) -> Any:
     return t(shape, types.unliteral(value)), codegen
 
 
-def _element(t: Any) -> Any:
+def element_in(t: Any) -> Any:
     part = part_of(types.unliteral(t))
     return part.element if isinstance(part, Vector) else part
-
-
-@intrinsic
-def in_memory(typing: Any, tile: Any) -> Any:
-    if not isinstance(tile, Tile):
-        raise errors.TypingError(f"a tile was expected, but got {tile}")
-    if type(tile) is not Tile:  # numbers per position stay where they are
-        return tile(tile), lambda context, builder, sig, arguments: arguments[0]
-
-    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        slot = cgutils.alloca_once(builder, arguments[0].type)
-        builder.store(arguments[0], slot)
-        return slot
-
-    return _Rows(tile)(tile), codegen
-
-
-@intrinsic
-def blank(typing: Any, shape: Any, like: Any) -> Any:
-    t = tiled(_element(like), shape_of(shape))
-
-    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return cgutils.alloca_once(builder, context.get_value_type(t))
-
-    return _Rows(t)(shape, types.unliteral(like)), codegen
-
-
-def _rows(t: Any) -> Tile:
-    if not isinstance(t, _Rows):
-        raise errors.TypingError(f"a tile in memory was expected, but got {t}")
-    return t.tile
-
-
-def _places(builder: Any, tile: Tile, slot: Any, position: Any) -> list[Any]:
-    """Where the vectors of one position lie."""
-    first = builder.mul(position, _I64(tile.vectors))
-    return [
-        builder.gep(slot, [_I64(0), builder.add(first, _I64(v))], inbounds=True)
-        for v in range(tile.vectors)
-    ]
-
-
-@intrinsic
-def take(typing: Any, rows: Any, position: Any) -> Any:
-    if isinstance(rows, Tile):
-
-        def number(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-            return parts(context, builder, rows, arguments[0])(arguments[1], 0)
-
-        return rows.part(rows, types.int64), number
-    tile = _rows(rows)
-    result = Tile(tile.part, 1, tile.vectors) if tile.vectors > 1 else tile.part
-
-    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        made = [builder.load(place) for place in _places(builder, tile, *arguments)]
-        return pack(builder, result, made) if tile.vectors > 1 else made[0]
-
-    return result(rows, types.int64), codegen
-
-
-@intrinsic
-def put(typing: Any, rows: Any, position: Any, value: Any) -> Any:
-    tile = _rows(rows)
-
-    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        slot, p, given = arguments
-        part = parts(context, builder, value, given)
-        for v, place in enumerate(_places(builder, tile, slot, p)):
-            builder.store(part(0, v), place)
-        return context.get_dummy_value()
-
-    return types.void(rows, types.int64, value), codegen
-
-
-@intrinsic
-def from_memory(typing: Any, rows: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        return builder.load(arguments[0])
-
-    return _rows(rows)(rows), codegen

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from cnncc.loops import numerics
-from cnncc.targets.cpu.vector.shapes import Shape
+from cnncc.targets.cpu.tile_shape import Shape
 
 Array = np.ndarray[Any, Any]
 
 fma, rint, relu = numerics.fma, numerics.rint, numerics.relu
 maximum, minimum = numerics.maximum, numerics.minimum
-scale2, exponent, mantissa = numerics.scale2, numerics.exponent, numerics.mantissa
+scale2, power2 = numerics.scale2, numerics.power2
+exponent, mantissa = numerics.exponent, numerics.mantissa
+to_bf16, from_bf16 = numerics.to_bf16, numerics.from_bf16
 
 
 def _inside(a: Array, lowest: int, highest: int) -> None:
@@ -116,15 +118,17 @@ def _tile_places(
 def load_tile_strided_tail(
     shape: Shape, a: Array, i: int, down: int, along: int, stride: int, count: int
 ) -> Array:
-    extents = (shape.positions, shape.vectors, shape.lanes)
-    count = max(0, min(count, shape.lanes))
-    value = np.zeros(extents, a.dtype)
-    value[..., :count] = a[_tile_places(a, i, (down, along, stride), (*extents[:2], count))]
+    value = np.zeros((shape.positions, shape.vectors, shape.lanes), a.dtype)
+    for v in range(shape.vectors):
+        n = max(0, min(count - v * shape.lanes, shape.lanes))
+        places = _tile_places(a, i + v * along, (down, 0, stride), (shape.positions, 1, n))
+        value[:, v : v + 1, :n] = a[places]
     return value
 
 
 def load_tile_strided(shape: Shape, a: Array, i: int, down: int, along: int, stride: int) -> Array:
-    return load_tile_strided_tail(shape, a, i, down, along, stride, shape.lanes)
+    whole = shape.vectors * shape.lanes
+    return load_tile_strided_tail(shape, a, i, down, along, stride, whole)
 
 
 def load_tile_tail(shape: Shape, a: Array, i: int, down: int, along: int, count: int) -> Array:
@@ -132,19 +136,22 @@ def load_tile_tail(shape: Shape, a: Array, i: int, down: int, along: int, count:
 
 
 def load_tile(shape: Shape, a: Array, i: int, down: int, along: int) -> Array:
-    return load_tile_strided_tail(shape, a, i, down, along, 1, shape.lanes)
+    return load_tile_strided(shape, a, i, down, along, 1)
 
 
 def store_tile_strided_tail(
     a: Array, i: int, down: int, along: int, stride: int, v: Array, count: int
 ) -> None:
     _storable(a, v)
-    count = max(0, min(count, v.shape[2]))
-    a[_tile_places(a, i, (down, along, stride), (*v.shape[:2], count))] = v[..., :count]
+    positions, vectors, lanes = v.shape
+    for k in range(vectors):
+        n = max(0, min(count - k * lanes, lanes))
+        places = _tile_places(a, i + k * along, (down, 0, stride), (positions, 1, n))
+        a[places] = v[:, k : k + 1, :n]
 
 
 def store_tile_strided(a: Array, i: int, down: int, along: int, stride: int, v: Array) -> None:
-    store_tile_strided_tail(a, i, down, along, stride, v, v.shape[2])
+    store_tile_strided_tail(a, i, down, along, stride, v, v.shape[1] * v.shape[2])
 
 
 def store_tile_tail(a: Array, i: int, down: int, along: int, v: Array, count: int) -> None:
@@ -152,7 +159,7 @@ def store_tile_tail(a: Array, i: int, down: int, along: int, v: Array, count: in
 
 
 def store_tile(a: Array, i: int, down: int, along: int, v: Array) -> None:
-    store_tile_strided_tail(a, i, down, along, 1, v, v.shape[2])
+    store_tile_strided(a, i, down, along, 1, v)
 
 
 def splat_tile(shape: Shape, v: Any) -> Array:
@@ -172,12 +179,13 @@ def blank(shape: Shape, like: Any) -> Array:
 
 
 def put(m: Array, p: int, v: Array) -> None:
-    m[p] = v
+    m[p : p + (v.shape[0] if v.ndim == 3 else 1)] = v
 
 
-def take(m: Array, p: int) -> Array:
-    """[1, vectors, lanes], or [lanes] where there is one vector."""
-    return m[p, 0] if m.shape[1] == 1 else m[p : p + 1]
+def take(shape: Shape, m: Array, p: int) -> Array:
+    """[positions, vectors, lanes], or [lanes] where there is one vector."""
+    single = shape.positions * m.shape[1] == 1
+    return m[p, 0] if single else m[p : p + shape.positions]
 
 
 def prefetch(a: Array, i: int) -> None:
@@ -288,4 +296,5 @@ def _at(c_type: Any) -> Callable[[int, int], Array]:
 
 f32_at, f64_at = _at(ctypes.c_float), _at(ctypes.c_double)
 u8_at, u16_at = _at(ctypes.c_uint8), _at(ctypes.c_uint16)
+bf16_at = u16_at
 i32_at, i64_at = _at(ctypes.c_int32), _at(ctypes.c_int64)

@@ -1,0 +1,323 @@
+"""`cnncc tune`: which of the possible choices for each layer is the fastest on this machine.
+
+First the algorithms of convolutions (under `precision = "default"`), then the widths of register
+tiles. Both are found in the same way: candidates that the cost model does not rule out are
+compiled, those of all layers at once, and run in turns with what the model chooses; outputs are
+compared before anything is timed. What is faster beyond the noise is measured once more, together,
+and kept if it is faster again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnncc.compiler import claimed
+from cnncc.errors import CompilerBug
+from cnncc.graph.ir import Graph, Node
+from cnncc.model.network import Network
+from cnncc.model.programs import Options, Programs
+from cnncc.model.turns import Contestant, Turns, calls_compared, compared
+from cnncc.ops.base import Op
+from cnncc.passes.choices import NONE, Choice, Choices, form
+from cnncc.passes.winograd import choices as algorithms_of
+from cnncc.passes.winograd import costs
+from cnncc.targets.cpu.profile import Timer, stopwatch
+from cnncc.targets.cpu.schedule import other_widths, registers
+from cnncc.targets.runtime import Runtime
+from cnncc.targets.tuned import Key, save_choices
+from cnncc.tensor import DType
+from cnncc.train.init import initial
+
+ALGORITHM, WIDTH = "algorithm", "width"
+PRUNED = {ALGORITHM: 1.6, WIDTH: 1.3}
+"""Candidates that take more than this many times what the model's choice takes, by the model, are
+not measured."""
+
+MOST = {ALGORITHM: 3, WIDTH: 4}
+"""Candidates measured for a layer, the best by the model."""
+
+CLOSE = 1e-5
+"""Relative L2 distance of an output with other algorithms: the bound that outputs are held to
+against other frameworks."""
+
+TURNS = 15
+MORE, SECONDS = 75, 0.3
+"""Turns of a small network, and the seconds in which it may take more turns than TURNS."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what comes next, how many networks are compiled and timed, and of how many."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The nodes of one form, what the cost model chooses for them, and the candidates with the time
+    that the model gives them, by that of its choice.
+    """
+
+    kind: str
+    form: str
+    names: tuple[str, ...]
+    layers: tuple[str, ...]
+    before: int
+    candidates: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate as it was measured. `predicted`: the gain by the model."""
+
+    value: int
+    predicted: float
+    turns: Turns
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of a group. `chosen`: another value than the model's, None for none; `confirmed`:
+    its second measurement, also where that did not confirm it.
+    """
+
+    group: Group
+    candidates: tuple[Candidate, ...]
+    chosen: int | None = None
+    confirmed: Turns | None = None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The whole: what was found for every group that has candidates, whole calls with the models'
+    choices and with the new ones (None where nothing changes), and what is to be saved.
+    """
+
+    name: str
+    key: Key
+    extents: Mapping[str, int]
+    found: tuple[Found, ...]
+    call: Turns | None
+    choices: Choices
+
+    def save(self) -> Path:
+        """Keep the choices for later compiles; the groups that were measured have no older ones."""
+        settled = {
+            kind: [f.group.form for f in self.found if f.group.kind == kind]
+            for kind in (ALGORITHM, WIDTH)
+        }
+        return save_choices(self.key, self.choices, settled)
+
+
+def tune(
+    network: Network,
+    inputs: Arrays,
+    options: Options,
+    *,
+    batch: int,
+    extents: Mapping[str, int],
+    turns: int | None = None,
+    timer: Timer = stopwatch,
+    progress: Progress = lambda what, done, of: None,
+) -> Tuning:
+    """Measure the choices for calls with these inputs; nothing is saved.
+
+    `options`: as to compile; its own choices are not used. `turns`: by default TURNS, and more
+    where a call takes little time. Raises what compiling raises, and CompilerBug when a candidate
+    computes something else.
+    """
+    tuner = _Tuner(network, inputs, replace(options, choices=NONE), turns, timer, progress)
+    found: list[Found] = []
+    choices = NONE
+    for groups_of in (tuner.algorithms, tuner.widths) if not options.exact else (tuner.widths,):
+        more = tuner.search(choices, groups_of)
+        found += more
+        choices = choices.joined(_chosen(more))
+    call = tuner.whole(choices) if choices else None
+    if call is not None and call.is_slower:
+        choices = NONE  # what layers gain is lost between them
+    precision = "exact" if options.exact else "default"
+    name = network.inference.module.name
+    key = Key(tuner.threads, batch, precision)
+    return Tuning(name, key, dict(extents), tuple(found), call, choices)
+
+
+@dataclass
+class _Tuner:
+    network: Network
+    inputs: Arrays
+    options: Options
+    turns: int | None
+    timer: Timer
+    progress: Progress
+    _state: dict[str, NDArray[Any]] = field(default_factory=dict)
+    _done: int = 0
+    _planned: int = 0
+
+    # --- programs ---
+
+    def runtime(self, choices: Choices) -> Runtime:
+        """The network compiled with choices, its parameters as they are before training."""
+        programs = Programs(self.network, replace(self.options, choices=choices), False)
+        for node in programs.parameters:
+            if node.name not in self._state:
+                self._state[node.name] = initial(node, 0)
+            programs.store.write(node.name, self._state[node.name])
+        made = programs.inference
+        assert isinstance(made, Runtime), "the target is the CPU"
+        self.threads = made.threads
+        return made
+
+    def contestant(self, choices: Choices, what: str) -> Contestant:
+        self.progress(what, self._done, max(self._planned, self._done + 1))
+        self._done += 1
+        return Contestant(self.runtime(choices), self.inputs)
+
+    # --- groups ---
+
+    def algorithms(self, base: Contestant) -> list[Group]:
+        """Convolutions with several algorithms."""
+        graph, module = self.network.inference.graph, self.network.inference.module
+        fixed = claimed(graph, module)
+        chosen = algorithms_of(graph)
+        groups = []
+        for text, nodes in _by_form(graph).items():
+            by_value = costs(nodes[0], graph)
+            if not by_value or any(n.name in fixed for n in nodes):
+                continue
+            before = chosen.get(nodes[0].name, 0)
+            predicted = {m: c / by_value[before] for m, c in by_value.items() if m != before}
+            groups.append(_group(ALGORITHM, text, nodes, before, predicted))
+        return groups
+
+    def widths(self, base: Contestant) -> list[Group]:
+        """Nodes whose kernels have register tiles of which other widths are possible."""
+        found: dict[str, tuple[int, Mapping[int, float]]] = {}
+        held = registers(base.runtime.program.lanes, DType.F32)
+        for step in base.steps:
+            if step.kernel is None or step.emitted is None:
+                continue
+            anchors = [n for n in step.kernel.nodes if isinstance(n.op, Op) and not n.op.pointwise]
+            for segment in step.emitted.segments if anchors else ():
+                predicted = other_widths(segment.nest, segment.schedule, held, base.values)
+                if predicted:
+                    own = segment.schedule.width
+                    found.setdefault(form(anchors[0], base.graph), (own, predicted))
+        groups = _by_form(base.graph)
+        return [
+            _group(WIDTH, text, groups[text], own, predicted)
+            for text, (own, predicted) in found.items()
+        ]
+
+    # --- measuring ---
+
+    def search(
+        self, choices: Choices, groups_of: Callable[[Contestant], list[Group]]
+    ) -> list[Found]:
+        """Measure the candidates of all groups beside a network with the choices so far."""
+        with self.contestant(choices, "as the cost models choose") as base:
+            turns = self.turns or _turns_for(base, self.timer)
+            groups = [g for g in groups_of(base) if g.candidates]
+            rounds = max((len(g.candidates) for g in groups), default=0)
+            self._planned = self._done + rounds + 1
+            measured: dict[str, list[Candidate]] = {g.form: [] for g in groups}
+            for place in range(rounds):
+                own = {g: g.candidates[place] for g in groups if place < len(g.candidates)}
+                taking = {g: value for g, (value, _) in own.items()}
+                what = f"candidate {place + 1} of every layer"
+                times = self._times(base, choices, taking, turns, what)
+                for group, (value, predicted) in own.items():
+                    if group.form in times:
+                        candidate = Candidate(value, 1 - predicted, times[group.form])
+                        measured[group.form].append(candidate)
+            best = {g: c.value for g in groups if (c := _fastest(measured[g.form])) is not None}
+            again: dict[str, Turns] = {}
+            if best:
+                again = self._times(base, choices, best, turns, "the fastest once more")
+        found = []
+        for group in groups:
+            second = again.get(group.form)
+            kept = best[group] if second is not None and second.is_faster else None
+            found.append(Found(group, tuple(measured[group.form]), kept, second))
+        return found
+
+    def _times(
+        self,
+        base: Contestant,
+        choices: Choices,
+        taking: Mapping[Group, int],
+        turns: int,
+        what: str,
+    ) -> dict[str, Turns]:
+        """The times of groups with other values, by form, after a look at the results."""
+        other = choices.joined(_as_choices(taking))
+        with self.contestant(other, what) as changed:
+            _check(base.outputs, changed.outputs, all(g.kind == WIDTH for g in taking))
+            layers = {g.form: g.names for g in taking}
+            return compared(base, changed, layers, turns, self.timer)
+
+    def whole(self, choices: Choices) -> Turns:
+        """Whole calls with the models' choices and with these."""
+        with self.contestant(NONE, "whole calls") as before, \
+                self.contestant(choices, "whole calls") as after:  # fmt: skip
+            turns = self.turns or _turns_for(before, self.timer)
+        return calls_compared(before, after, turns, self.timer)
+
+
+def _turns_for(network: Contestant, timer: Timer) -> int:
+    """How many turns are worth it."""
+    network.run(timer)  # to warm up
+    return max(TURNS, min(MORE, int(SECONDS / (2 * sum(network.run(timer))))))
+
+
+def _by_form(graph: Graph) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Op):
+            found.setdefault(form(node, graph), []).append(node)
+    return found
+
+
+def _group(
+    kind: str, text: str, nodes: Sequence[Node], before: int, predicted: Mapping[int, float]
+) -> Group:
+    """A group with the candidates that are worth measuring."""
+    ordered = sorted(predicted.items(), key=lambda item: item[1])
+    kept = tuple(item for item in ordered if item[1] <= PRUNED[kind])[: MOST[kind]]
+    layers = tuple(dict.fromkeys(n.origin.layer or n.name for n in nodes))
+    return Group(kind, text, tuple(n.name for n in nodes), layers, before, kept)
+
+
+def _as_choices(taking: Mapping[Group, int]) -> Choices:
+    by_kind = {k: {g.form: Choice(v) for g, v in taking.items() if g.kind == k}
+               for k in (ALGORITHM, WIDTH)}  # fmt: skip
+    return Choices(by_kind[ALGORITHM], by_kind[WIDTH])
+
+
+def _chosen(found: Sequence[Found]) -> Choices:
+    by_kind: dict[str, dict[str, Choice]] = {ALGORITHM: {}, WIDTH: {}}
+    for f in found:
+        if f.chosen is not None and f.confirmed is not None:
+            before, after = f.confirmed.seconds
+            by_kind[f.group.kind][f.group.form] = Choice(f.chosen, after, before)
+    return Choices(by_kind[ALGORITHM], by_kind[WIDTH])
+
+
+def _fastest(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The candidate that gains most, None where no gain is beyond the noise."""
+    faster = [c for c in candidates if c.turns.is_faster]
+    return max(faster, key=lambda c: c.turns.gain, default=None)
+
+
+def _check(expected: Arrays, found: Arrays, equal: bool) -> None:
+    """Raise CompilerBug unless results agree: bit by bit, or as other algorithms may."""
+    for name, array in expected.items():
+        if equal and array.tobytes() != found[name].tobytes():
+            raise CompilerBug("schedule", name, "the width of a tile changes no bit")
+        a, b = np.asarray(array, np.float64), np.asarray(found[name], np.float64)
+        if not equal and np.linalg.norm(a - b) > CLOSE * np.linalg.norm(a):
+            raise CompilerBug("winograd", name, f"algorithms differ by at most {CLOSE}")

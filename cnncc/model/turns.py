@@ -1,0 +1,188 @@
+"""Two programs of one network timed in turns, step by step, and what the times say.
+
+What else a machine does comes and goes, so single times mean little. Both programs run in every
+turn, the first now before and now behind the second, and only the ratio of the two in one turn
+counts: a turn that something disturbed is one of many. A gain counts when it is at least LEAST and
+three turns of four show one; it is then measured once more before it is believed, because the best
+of several candidates is partly the luckiest.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from cnncc.graph.ir import Graph
+from cnncc.model.profile import first_samples
+from cnncc.ops.winograd import WinogradFilter, WinogradInput, WinogradProduct
+from cnncc.targets.cpu.profile import Stepwise, Timer
+from cnncc.targets.cpu.program import Step
+from cnncc.targets.runtime import Runtime, shape_of
+
+LEAST = 0.02
+"""The part of its time that another choice must spare a layer."""
+
+SHORTEST = 1e-9
+"""Seconds of a step that takes none when the overhead is taken off."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Seconds of the same layers in each turn, before and after a change. None is 0."""
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def gains(self) -> list[float]:
+        """The part of its time that the change spares, turn by turn."""
+        return [1 - a / b for b, a in zip(self.before, self.after, strict=True)]
+
+    @property
+    def gain(self) -> float:
+        """The median of the gains."""
+        return statistics.median(self.gains)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Between these lies the middle half of the gains."""
+        ordered = sorted(self.gains)
+        quarter = len(ordered) // 4
+        return ordered[quarter], ordered[-1 - quarter]
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """The medians."""
+        return statistics.median(self.before), statistics.median(self.after)
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether the change is a gain beyond the noise."""
+        return self.gain >= LEAST and self.spread[0] > 0
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether it is a loss beyond the noise."""
+        return self.gain < 0 and self.spread[1] < 0
+
+
+class Contestant:
+    """A compiled network whose steps run one by one. It has an arena until it is closed, and a call
+    may have to wait for that.
+    """
+
+    def __init__(self, runtime: Runtime, inputs: Mapping[str, NDArray[Any]]) -> None:
+        self.runtime, self.inputs = runtime, inputs
+        self.outputs = runtime.run(inputs)  # this computes what depends on parameters alone, too
+        shape = shape_of(runtime.graph, inputs)
+        binding = runtime.planned(shape)
+        self.values = {**dict(shape.symbols), "*": binding.batch}
+        self._portions = shape.batch / binding.batch
+        self._overhead = float("inf")
+        self._stepwise = Stepwise(
+            binding, first_samples(inputs, shape, binding.batch), threads=runtime.threads,
+            phases=[0],
+        )  # fmt: skip
+
+    def __enter__(self) -> Contestant:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stepwise.__exit__(*error)
+
+    @property
+    def graph(self) -> Graph:
+        return self.runtime.graph
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self._stepwise.steps
+
+    def run(self, timer: Timer) -> list[float]:
+        """The seconds that each step takes of a call."""
+        empty, times = self._stepwise.run(timer)
+        self._overhead = min(self._overhead, empty)
+        return [max(t - self._overhead, SHORTEST) * self._portions for t in times]
+
+    def call(self, timer: Timer) -> float:
+        """The seconds of a whole call."""
+        return max(timer(None, lambda: self.runtime.run(self.inputs)), SHORTEST)
+
+    def nodes_with(self, names: Collection[str]) -> set[str]:
+        """All nodes of the kernels in which one of some nodes of the network is computed."""
+        own = {part for name in names for part in parts(self.graph, name)}
+        kernels = [{n.name for n in s.kernel.nodes} for s in self.steps if s.kernel is not None]
+        return own.union(*(nodes for nodes in kernels if not nodes.isdisjoint(own)))
+
+    def steps_of(self, names: Collection[str], nodes: Collection[str]) -> list[int]:
+        """The places of the steps that compute these nodes, and that fill the borders which
+        `names` read.
+        """
+        own = [self.graph[part] for name in names for part in parts(self.graph, name)]
+        read = {i for node in own for i in node.inputs}
+        return [
+            place
+            for place, step in enumerate(self.steps)
+            if (step.kernel is None and step.tensors[0] in read)
+            or (step.kernel is not None and any(n.name in nodes for n in step.kernel.nodes))
+        ]
+
+
+def parts(graph: Graph, name: str) -> set[str]:
+    """The nodes that stand for a node of the network: itself, and the transforms and the product of
+    which it is the last.
+    """
+    found = {name}
+    for other in graph[name].inputs:
+        if isinstance(graph[other].op, WinogradFilter | WinogradInput | WinogradProduct):
+            found |= parts(graph, other)
+    return found
+
+
+def compared(
+    before: Contestant,
+    after: Contestant,
+    layers: Mapping[str, Sequence[str]],
+    turns: int,
+    timer: Timer,
+) -> dict[str, Turns]:
+    """The times of some groups of nodes, by the name of the group, in the same turns."""
+    places = {}
+    for group, names in layers.items():
+        nodes = before.nodes_with(names) | after.nodes_with(names)
+        places[group] = before.steps_of(names, nodes), after.steps_of(names, nodes)
+    times: dict[str, list[tuple[float, float]]] = {group: [] for group in layers}
+    for seconds in _in_turns(before.run, after.run, turns, timer):
+        for group, both in places.items():
+            own = [sum(s[i] for i in own) for s, own in zip(seconds, both, strict=True)]
+            times[group].append((own[0], own[1]))
+    return {g: _turns(t) for g, t in times.items() if all(places[g])}
+
+
+def calls_compared(before: Contestant, after: Contestant, turns: int, timer: Timer) -> Turns:
+    """The times of whole calls."""
+    return _turns([(b, a) for b, a in _in_turns(before.call, after.call, turns, timer)])
+
+
+def _in_turns(
+    before: Callable[[Timer], T], after: Callable[[Timer], T], turns: int, timer: Timer
+) -> Iterator[tuple[T, T]]:
+    """What both give in each turn; who comes first alternates."""
+    before(timer), after(timer)  # to warm up
+    for turn in range(turns):
+        if turn % 2:
+            second = after(timer)
+            yield before(timer), second
+        else:
+            first = before(timer)
+            yield first, after(timer)
+
+
+def _turns(pairs: Sequence[tuple[float, float]]) -> Turns:
+    return Turns(tuple(b for b, _ in pairs), tuple(a for _, a in pairs))

@@ -1,0 +1,14 @@
+"""The control block that the threads of a team share, in 64-bit words.  What different threads
+write lies at least 128 bytes apart, because processors fetch cache lines in pairs.
+"""
+
+LINE = 16
+GATE = 0 * LINE  # generation << 16 | closed << 15 | number of threads inside besides the caller
+ARRIVED = 1 * LINE  # shares completed in this generation
+STOP = 2 * LINE
+ENTRY, JOB = 3 * LINE, 3 * LINE + 1  # addresses, written while the gate is closed
+CLAIMS = 4 * LINE  # a line per share: generation << 24 | phase of its last claim
+# then a word per thread, 1 while it sleeps, and a word per thread with the address of its lock
+
+CLOSED = 1 << 15
+INSIDE = CLOSED - 1

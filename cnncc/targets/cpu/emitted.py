@@ -1,0 +1,48 @@
+"""What emitting a nest takes and gives: what a kernel's text must know of memory, the text, and the
+order in which it runs the loops, by which its run-time integers are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cnncc.loops.ir import Index, Nest
+from cnncc.targets.cpu.contiguous import Pair
+from cnncc.targets.cpu.schedule import Schedule
+from cnncc.targets.cpu.stretches import Stretches
+
+ROWS_PER_TASK = "rows_per_task"
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A kernel's module text, and the names of its run-time integers in table order."""
+
+    text: str
+    arguments: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    turns: Mapping[str, tuple[Pair, int]] = field(default_factory=dict)
+    """By the names of the numbers of turns: whose, and of the outer (0) or the inner (1) loop."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One loop nest of a kernel, and the order in which the kernel runs it."""
+
+    nest: Nest
+    schedule: Schedule
+    group: Index | None  # the extent of the lane axis, where it is whole blocks
+    stretches: Stretches | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a kernel's text needs to know of its buffers: the axis that runs fastest, and where
+    borders are real.
+    """
+
+    innermost: Mapping[str, int] = field(hash=False)
+    haloed: frozenset[str] = frozenset()
+    padded: frozenset[str] = frozenset()
+    in_place: bool = False  # an output lies where an input does

@@ -1,0 +1,51 @@
+"""What compiled code calls of the process that it runs in: a thread's offer of its core, and
+Python's own thread locks, through their C interface. They exist on every platform and need no
+interpreter lock, so a thread can sleep and be woken inside compiled code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+from cnncc.targets.cpu.linker import define
+
+__all__ = ["ACQUIRE", "RELEASE", "YIELD", "new_lock"]
+
+# PyDLL would hold the interpreter lock while a thread sleeps; the same library as CDLL releases it.
+_python = ctypes.CDLL(None, handle=ctypes.pythonapi._handle)
+_python.PyThread_allocate_lock.restype = ctypes.c_void_p
+_python.PyThread_acquire_lock.argtypes = [ctypes.c_void_p, ctypes.c_int]
+_python.PyThread_acquire_lock.restype = ctypes.c_int
+_python.PyThread_release_lock.argtypes = [ctypes.c_void_p]
+_python.PyThread_release_lock.restype = None
+
+
+def _yield_function() -> Any:
+    """The system's call that lets another thread have the core; one without effect where none is
+    known."""
+    if sys.platform == "win32":
+        return ctypes.WinDLL("kernel32").SwitchToThread
+    return getattr(ctypes.CDLL(None), "sched_yield", _python.PyThread_get_thread_ident)
+
+
+# Compiled code names these symbols, so that it stays valid in the next process, where the
+# addresses differ.
+YIELD, ACQUIRE, RELEASE = "cnncc_yield", "cnncc_lock_acquire", "cnncc_lock_release"
+for _symbol, _function in (
+    (YIELD, _yield_function()),
+    (ACQUIRE, _python.PyThread_acquire_lock),
+    (RELEASE, _python.PyThread_release_lock),
+):
+    define(_symbol, ctypes.cast(_function, ctypes.c_void_p).value or 0)
+
+
+def new_lock() -> int:
+    """The address of a new lock, already taken: the first lock_acquire sleeps until a
+    lock_release."""
+    lock = _python.PyThread_allocate_lock()
+    if not lock:
+        raise MemoryError("no more thread locks")
+    _python.PyThread_acquire_lock(lock, 1)
+    return int(lock)

@@ -1,0 +1,116 @@
+"""Winograd's kernels band by band: every tile once, with the bits of the kernels one by one, in
+memory for a band."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import cnncc
+from cnncc import compiler
+from cnncc.passes.fuse import Fused
+from cnncc.targets.cpu import bands
+from cnncc.targets.cpu.bands import Bands, Cut
+from cnncc.targets.cpu.declare import declare, with_prepared
+from cnncc.targets.cpu.machine import vector_lanes
+from cnncc.targets.cpu.store import Store
+from cnncc.targets.runtime import Runtime, Shape
+from tests.kernels.primitives import same_bits
+
+NET = """
+net n(c = 16, k = 24, h = 26, w = 20) {
+  input x: f32[c, h, w]
+  a = x -> conv(k, 3x3, pad = same) -> batchnorm -> relu
+  b = a -> conv(c, 3x3, pad = (0, 2), bias = none)
+  d = x -> conv(c, 3x3, pad = (0, 2)) -> relu
+  output y = add(b, d) -> conv(k, 3x3) -> relu -> maxpool(2x2, fit = floor)
+}
+"""
+SIZES = [(30, 20), (29, 23)]
+
+
+@pytest.fixture(params=[1, 3])
+def short_bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with so many cores, whose caches hold two register tiles with all places and channels."""
+    monkeypatch.setattr(bands, "cores", lambda: request.param)
+    monkeypatch.setattr(bands, "own_cache", lambda: 2 * 2 * 14 * 36 * (16 + 24) * 4)
+    monkeypatch.setattr(bands, "last_cache", lambda: 32 << 20)
+    monkeypatch.setattr(bands, "FEWEST", 1)
+
+
+@pytest.mark.parametrize("tiles", [1, 13, 14, 15, 28, 49, 196, 1000, 1001])
+@pytest.mark.parametrize(("width", "size"), [(1, 4), (7, 1000), (14, 20_000)])
+@pytest.mark.usefixtures("short_bands")
+def test_every_tile_is_in_one_band_and_every_unit_is_a_register_tile(
+    tiles: int, width: int, size: int
+) -> None:
+    cut = Cut(width, size).bands(tiles)
+    starts = [cut.start(b) for b in range(cut.bands + 1)]
+    assert (starts[0], starts[-1]) == (0, tiles)
+    assert all(a < b <= a + cut.most for a, b in pairwise(starts))
+    if tiles >= width:
+        units = [tiles * u // cut.units for u in range(cut.units + 1)]
+        assert min(b - a for a, b in pairwise(units)) >= width
+        assert set(starts) <= set(units)
+
+
+@pytest.mark.parametrize("bands_", [1, 2, 5, 16, 17])
+@pytest.mark.parametrize("lots", [1, 2, 3, 16])
+def test_the_lot_of_a_band_is_the_one_that_runs_it(bands_: int, lots: int) -> None:
+    lots = min(lots, bands_)
+    cut = Bands(bands_, bands_, bands_, lots)
+    for lot in range(lots):
+        for band in range(bands_ * lot // lots, bands_ * (lot + 1) // lots):
+            assert cut.lot(band) == lot
+
+
+def fused(**sizes: int) -> Fused:
+    checked = compiler.front(NET, arguments=sizes)
+    return compiler.kernels(checked.graph, checked.module)
+
+
+def kernels_in_bands(of: Fused) -> list[int]:
+    declared = declare(of, lanes=vector_lanes(), phases=with_prepared(of.graph, {}))
+    return [len(kernels) for _, kernels in declared.runs if len(kernels) > 1]
+
+
+@pytest.mark.usefixtures("short_bands")
+@pytest.mark.parametrize(("h", "w"), SIZES)
+def test_bands_give_the_bits_of_the_definition(h: int, w: int) -> None:
+    if vector_lanes() > 1:
+        assert kernels_in_bands(fused(h=h, w=w)) == [3, 3, 3, 3]
+    x = np.random.default_rng(0).standard_normal((3, 16, h, w)).astype(np.float32)
+    expected = cnncc.compile(NET, target="interp", h=h, w=w)(x)
+    for fuse, threads in ((True, 2), (False, 3)):
+        model = cnncc.compile(NET, fuse=fuse, num_threads=threads, h=h, w=w)
+        assert same_bits(model(x), expected)
+        assert same_bits(model(x[:1]), expected[:1])
+
+
+@pytest.mark.usefixtures("short_bands")
+def test_memory_is_planned_for_a_band_of_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"h": 90, "w": 90}
+    whole = fused(**sizes)
+    if vector_lanes() == 1:
+        pytest.skip("without vectors there are no register tiles, and no bands of them")
+    need = [compiler.planned(whole, batch=batch) for batch in (1, 4)]
+    runtime = Runtime(whole, store=Store(), threads=1)
+    for batch, planned in zip((1, 4), need, strict=True):
+        assert planned.activations == runtime.planned(Shape(batch, ())).plan.size
+    monkeypatch.setattr(bands, "FEWEST", 1 << 20)
+    assert kernels_in_bands(whole) == []
+    apart = compiler.planned(whole, batch=1)
+    assert need[0].activations < 0.6 * apart.activations
+
+
+def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "cores", lambda: 1)
+    monkeypatch.setattr(bands, "own_cache", lambda: 1 << 20)
+    monkeypatch.setattr(bands, "last_cache", lambda: 32 << 20)
+    assert kernels_in_bands(fused(h=12, w=12)) == []
+    if vector_lanes() > 1:
+        assert kernels_in_bands(fused(h=60, w=60))
+    monkeypatch.setattr(bands, "last_cache", lambda: 32 << 10)
+    assert kernels_in_bands(fused(h=60, w=60)) == []
