@@ -60,11 +60,11 @@ def _run(binding: Binding, outside: Mapping[str, Array]) -> None:
     for name, array in outside.items():
         if name in program.slots:
             job[2 * program.slots[name] + 2] = array.ctypes.data
-    firsts = accumulate((s.integers for s in program.steps), initial=0)
+    firsts = accumulate((s.places for s in program.steps), initial=0)
     for step, first in sorted(zip(program.steps, firsts, strict=False), key=lambda s: s[0].phase):
         kernel = load_module(step.text, kind="kernel").kernel
         places = [int(job[2 * program.slots[name] + 2]) for name in step.tensors]
         words = [ctypes.c_void_p] * (len(places) + 1) + [ctypes.c_int64] * 3
         call = ctypes.CFUNCTYPE(None, *words)(kernel.address)
         for share in range(SHARES):
-            call(*places, int(job[0]), first, share, SHARES)
+            call(*places, int(job[0]), first + 1, share, SHARES)
