@@ -113,7 +113,7 @@ def cut_of(
         or not _goes_through(first, "i_s0", "i_s1")
         or not _goes_through(third, "i_t0", "i_t1")
         or second.tile != "i_t"
-        or second.rows not in (("i_p", "i_n"), ("i_g", "i_p", "i_n"))
+        or second.rows not in (("i_p", "i_n"), ("i_p", "i_n", "i_g"))
         or any(len(k.nest.body) > 1 for k in chain)
     ):
         return None

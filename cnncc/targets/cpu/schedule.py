@@ -40,7 +40,8 @@ WIDTHS = {32: tuple(range(16, 1, -1)), 16: tuple(range(14, 1, -1))}  # by regist
 LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
 NARROWEST = 4
 BATCHES = (8, 16, 32, 64)  # that a tile along the batch, which is not known, is chosen for
-POSITIONS = 7  # of a tile; 14 take 4 to 18 % more time where the input is not in the L1 cache
+POSITIONS = 7  # of a tile of two vectors, twice as many of one, for as many sums at a time; with
+# twice as many the same work takes 4 to 18 % more time where the input is not in the L1 cache
 LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
@@ -236,14 +237,17 @@ def _longer_variable(
 
 
 def _row_order(nest: Nest, vector: str, variables: Iterable[str]) -> list[str]:
-    """What decides the weights of a sum, then samples, then space, then the rest: neighbouring rows
-    share weights and input.
+    """What decides the weights of a sum and shares no input, then samples, then space, then the
+    rest: neighbouring rows share weights and input.
     """
-    weights = [v for v in _summed_loads(nest) if _uses(v, vector)] if vector else []
+    summed = _summed_loads(nest)
+    weights = [v for v in summed if _uses(v, vector)] if vector else []
+    inputs = [v for v in summed if v not in weights]
 
     def rank(name: str) -> tuple[bool, bool, bool, str]:
-        shared = not any(_uses(v, name) and not _uses(v, "i_n") for v in weights)
-        return shared, name != "i_n", not name.startswith("i_s"), name
+        decides = any(_uses(v, name) and not _uses(v, "i_n") for v in weights)
+        apart = all(Var(name) in v.index for v in inputs)  # unlike groups, or kernels of a mosaic
+        return not (decides and apart), name != "i_n", not name.startswith("i_s"), name
 
     return sorted(variables, key=rank)
 
@@ -301,7 +305,7 @@ def tile_widths(
             cycles = sum(_with_rest(n, width, vectors) / n for n in usual)
         else:
             cycles = _cycles(width, vectors) / width
-        return cycles, abs(width - POSITIONS)
+        return cycles, abs(width - max(POSITIONS, 2 * POSITIONS // vectors))
 
     return sorted((w for w in allowed if not isinstance(extent, int) or w <= extent), key=rank)
 
