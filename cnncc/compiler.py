@@ -98,12 +98,13 @@ def kernels(
 
 
 def claimed(graph: Graph, module: Module) -> set[str]:
-    """The nodes whose kernels the net makes claims about: those that it requires to be fused, or
-    all where it expects something of its memory.
+    """The nodes whose kernels the net makes claims about: all where it requires a fusion, which may
+    hang on the algorithm of a layer in front of those that it names, or expects something of its
+    memory.
     """
-    if any(is_planned(e) for e in module.expectations):
+    if module.requirements or any(is_planned(e) for e in module.expectations):
         return {n.name for n in graph.nodes}
-    return {n for r in module.requirements for _, nodes in r.layers for n in nodes}
+    return set()
 
 
 def planned(

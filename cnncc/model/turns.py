@@ -117,7 +117,7 @@ class Contestant:
     def nodes_with(self, names: Collection[str]) -> set[str]:
         """All nodes of the kernels in which one of some nodes of the network is computed."""
         own = {part for name in names for part in parts(self.graph, name)}
-        kernels = [{n.name for n in s.kernel.nodes} for s in self.steps if s.kernel is not None]
+        kernels = [{n.name for n in s.nodes} for s in self.steps if s.nodes]
         return own.union(*(nodes for nodes in kernels if not nodes.isdisjoint(own)))
 
     def steps_of(self, names: Collection[str], nodes: Collection[str]) -> list[int]:
@@ -129,8 +129,8 @@ class Contestant:
         return [
             place
             for place, step in enumerate(self.steps)
-            if (step.kernel is None and step.tensors[0] in read)
-            or (step.kernel is not None and any(n.name in nodes for n in step.kernel.nodes))
+            if (not step.kernels and step.tensors[0] in read)
+            or any(n.name in nodes for n in step.nodes)
         ]
 
 

@@ -135,7 +135,9 @@ def _read(threads: int) -> list[Result]:
         return [_result(entry) for entry in content["results"]]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError
+    ) as error:  # fmt: skip
         why = error.strerror if isinstance(error, OSError) else _fault(error)
         warnings.warn(
             f"the measured choices in {path} are ignored: {why}. "

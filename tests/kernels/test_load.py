@@ -1,6 +1,7 @@
 """The cache of emitted modules: compiled once, found again by the next process, refused when it
 cannot be trusted."""
 
+import json
 import os
 import stat
 import subprocess
@@ -71,8 +72,6 @@ def folder(tmp_path, monkeypatch):
 
 
 def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
-    import json
-
     return subprocess.Popen(
         [sys.executable, "-c", FOUR_TIMES, json.dumps([KERNEL, ENTRY])],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CNNCC_CACHE_DIR": str(folder), **environment},
@@ -155,6 +154,22 @@ def test_damaged_machine_code_is_compiled_again(folder):
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     assert finish(start(folder))[0][:2] == ["False", "False"]
+    assert finish(start(folder))[0][:2] == ["True", "True"]
+
+
+def test_a_process_without_the_compiler_leaves_machine_code_as_it_is(folder):
+    finish(start(folder))
+    kept_before = {p.name: p.read_bytes() for p in folder.glob("*.code")}
+    script = (
+        "import sys, cnncc.targets.cpu.team; from cnncc.targets.load import load_module\n"
+        "load_module(sys.argv[1], kind='kernel').twice"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "CNNCC_CACHE_DIR": str(folder)}
+    subprocess.run(
+        [sys.executable, "-c", script, KERNEL], check=True, timeout=300,
+        env={**os.environ, **environment, "NUMBA_DISABLE_JIT": "1"},
+    )  # fmt: skip
+    assert {p.name: p.read_bytes() for p in folder.glob("*.code")} == kept_before
     assert finish(start(folder))[0][:2] == ["True", "True"]
 
 

@@ -220,8 +220,8 @@ def keep_functions(module: str) -> None:
     from.
     """
     found = _modules.get(module, {}).values()
-    if any(f.was_cached for f in found):
-        return
+    if not found or any(f.was_cached for f in found):
+        return  # nothing is compiled where Numba's compiler is off
     keep(module, [f.stored for f in found])
     for f in found:
         f.stored = replace(f.stored, code=b"")
