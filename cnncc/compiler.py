@@ -77,17 +77,16 @@ def kernels(
 
     `phases` is given for a training graph. With `exact` every sum has the order of its definition;
     without, convolutions of inference may be computed in fewer multiplications. With `bf16` layers
-    of inference that use each weight once read their weights rounded to bf16. `measured` decides
-    where the spec claims nothing that this could break. Raises SpecError
-    (E0503) when the spec requires a fusion that cannot be had. `require fused` speaks of inference:
-    the kernels of training also write what backward reads, and its batch statistics need a whole
-    convolution first, so of a training graph nothing is required; nor with `fuse` off, where every
-    node is a kernel.
+    of inference that use each weight once read their weights rounded to bf16. `measured` decides as
+    far as it is `allowed`. Raises SpecError (E0503) when the spec requires a fusion that cannot be
+    had. `require fused` speaks of inference: the kernels of training also write what backward
+    reads, and its batch statistics need a whole convolution first, so of a training graph nothing
+    is required; nor with `fuse` off, where every node is a kernel.
     """
     if phases is None and bf16:
         graph = with_bf16(graph)
     if phases is None and not exact:
-        graph = with_winograd(graph, choices(graph, measured, claimed(graph, module)))
+        graph = with_winograd(graph, choices(graph, allowed(measured, module)))
     alone = set(module.nofuse)
     edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
     apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
@@ -97,14 +96,13 @@ def kernels(
     return fused
 
 
-def claimed(graph: Graph, module: Module) -> set[str]:
-    """The nodes whose kernels the net makes claims about: all where it requires a fusion, which may
-    hang on the algorithm of a layer in front of those that it names, or expects something of its
-    memory.
+def allowed(measured: Choices, module: Module) -> Choices:
+    """What may be chosen by measuring: tiles alone where the net requires a fusion, which may hang
+    on the algorithm of a layer in front of those that it names, or expects something of its memory.
     """
     if module.requirements or any(is_planned(e) for e in module.expectations):
-        return {n.name for n in graph.nodes}
-    return set()
+        return Choices(widths=measured.widths)
+    return measured
 
 
 def planned(

@@ -100,7 +100,8 @@ class Request:
         from cnncc.targets.tuned import Key, saved_choices
 
         precision = "exact" if self.exact else "bf16" if self.bf16 else "default"
-        return saved_choices(Key(self.threads or detect().cores, self.batch, precision))
+        saved = saved_choices(Key(self.threads or detect().cores, self.batch, precision))
+        return compiler.allowed(saved, self.checked.module)
 
     def _check_claims(self) -> None:
         """What the net claims of its compiled form, which is that of inference."""

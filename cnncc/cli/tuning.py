@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cnncc.cli.choosing import label
-from cnncc.cli.failures import DONE
+from cnncc.cli.failures import DONE, UsageError
 from cnncc.cli.output import is_terminal, print_json, print_table
 from cnncc.cli.sampling import concrete_shape, random_inputs
 from cnncc.cli.stages import require_machine_code
@@ -84,6 +84,13 @@ def add(verbs: Verbs) -> None:
 def tune(options: argparse.Namespace) -> int:
     """Measure, keep, print."""
     require_machine_code("tune")
+    from cnncc.targets.cache import is_lasting
+
+    if not options.dry_run and not is_lasting():
+        raise UsageError(
+            "tune keeps what it measures in the cache folder, which cannot be used: set "
+            "CNNCC_CACHE_DIR to a folder of your own, or only measure, with --dry-run"
+        )
     from cnncc.model.network import Network
     from cnncc.model.programs import Options
     from cnncc.model.tuning import tune as measured
@@ -105,15 +112,22 @@ def tune(options: argparse.Namespace) -> int:
             turns=options.turns,
             progress=progress,
         )
-    path = None if options.dry_run else found.save()  # also when older choices are to be forgotten
+    path, failure = None, None
+    try:
+        if not options.dry_run:
+            path = found.save()  # also when older choices are to be forgotten
+    except OSError as error:
+        failure = error  # what was measured is shown all the same
     if options.json:
         print_json({**as_json(found), "saved": None if path is None else str(path)})
     else:
         _print(found)
-        if path is None:
+        if options.dry_run:
             print("nothing is kept: --dry-run")
-        elif found.choices:
+        elif path is not None and found.choices:
             print(f"kept in {path}")
+    if failure is not None:
+        raise failure
     return DONE
 
 

@@ -127,14 +127,13 @@ def run(options: argparse.Namespace) -> int:
 def loaded(options: argparse.Namespace) -> Model:
     """The network of the command line with its weights."""
     from cnncc.model import Model, Network
+    from cnncc.model.programs import Options
 
     network = Network.read(options.net, net_arguments(options))
-    model = Model.of(
-        network,
-        precision=options.precision,
-        num_threads=options.threads,
-        max_memory=options.max_memory,
-    )
+    how = Options.checked(
+        "cpu", True, options.precision, options.threads, options.max_memory, batch=options.batch
+    )  # what was measured for this batch is used; memory is planned for the samples that come
+    model = Model(network, how, train=False, seed=0)
     model.load_weights(options.weights)
     return model
 

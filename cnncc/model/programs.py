@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cnncc.compiler import check_claims, kernels
+from cnncc.compiler import allowed, check_claims, kernels
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.module import Module, Training
 from cnncc.graph.sources import Parameter
@@ -323,7 +323,7 @@ class Programs:
             max_memory=self.options.max_memory,
             panels=not self.train and store is self.store,
             guard=guard,
-            widths={} if phases else self.options.choices.widths_in(grouped.graph),
+            widths={} if phases else self.choices.widths_in(grouped.graph),
         )
 
     def fused(
@@ -333,5 +333,12 @@ class Programs:
         options = self.options
         return kernels(
             graph, module, fuse=enabled, phases=phases, exact=options.exact, bf16=options.bf16,
-            measured=options.choices,
+            measured=self.choices,
         )  # fmt: skip
+
+    @property
+    def choices(self) -> Choices:
+        """What was measured, as far as the claims of inference allow: the same for all programs, so
+        that evaluation gives the bits of inference.
+        """
+        return allowed(self.options.choices, self.network.inference.module)

@@ -9,7 +9,7 @@ the direct one by rounding, by a few times the error that the direct one has its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cnncc.graph.ir import Graph, Node
@@ -43,15 +43,15 @@ def with_winograd(graph: Graph, choice: Mapping[str, int] | None = None) -> Grap
     return graph.with_nodes(nodes) if choice else graph
 
 
-def choices(graph: Graph, measured: Choices = NONE, fixed: Collection[str] = ()) -> dict[str, int]:
+def choices(graph: Graph, measured: Choices = NONE) -> dict[str, int]:
     """The m of F(m x m, r x r) for every node that is to be replaced. What was measured decides
-    where it can, but for `fixed` nodes.
+    where it can.
     """
     found = {node.name: chosen(node, graph) for node in graph.nodes}
     if measured.algorithms:
         for node in graph.nodes:
             choice = measured.algorithms.get(form(node, graph))
-            if choice and node.name not in fixed and choice.value in costs(node, graph):
+            if choice and choice.value in costs(node, graph):
                 found[node.name] = choice.value
     return {name: m for name, m in found.items() if m}
 

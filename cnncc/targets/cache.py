@@ -28,7 +28,15 @@ from cnncc import __version__
 from cnncc.targets.cpu.machine import detect
 from cnncc.targets.settings import numba_version, setting
 
-__all__ = ["CacheInfo", "cache_clear", "cache_folder", "cache_info", "load_code", "save_code"]
+__all__ = [
+    "CacheInfo",
+    "cache_clear",
+    "cache_folder",
+    "cache_info",
+    "is_lasting",
+    "load_code",
+    "save_code",
+]
 
 _MODULE_PREFIXES = ("k_", "e_")
 _MACHINE_CODE_SUFFIX = ".code"
@@ -67,6 +75,7 @@ _RUNTIME = (
 )
 
 _chosen: dict[str | None, Path] = {}  # value of CNNCC_CACHE_DIR -> the folder in use
+_temporary: set[Path] = set()
 
 
 class CacheInfo(NamedTuple):
@@ -88,6 +97,11 @@ def cache_folder() -> Path:
         wanted = Path(configured).absolute() if configured else _user_cache_folder() / "cnncc"
         _chosen[configured] = _private(wanted)
     return _chosen[configured]
+
+
+def is_lasting() -> bool:
+    """Whether what lies in the cache is there for the next process."""
+    return cache_folder() not in _temporary
 
 
 def cache_info() -> CacheInfo:
@@ -168,6 +182,7 @@ def _objection(folder: Path) -> str | None:
 
 def _temporary_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="cnncc-"))
+    _temporary.add(folder)
     owner = os.getpid()
 
     def remove() -> None:
