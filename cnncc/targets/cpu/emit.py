@@ -153,7 +153,8 @@ class _Segment:
         nest = split.nest
         self.loops, self.inside = parallel_loops(nest)
         self.stretches: Stretches | None = None
-        if (schedule.tile or schedule.rows) and not schedule.overlapping and schedule.lanes > 1:
+        rows = schedule.tile or schedule.rows
+        if rows and schedule.blocked and not schedule.overlapping and schedule.lanes > 1:
             self.stretches = in_stretches(nest, number)
         if self.stretches:
             self.inside = self.stretches.body
