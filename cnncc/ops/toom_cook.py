@@ -32,7 +32,7 @@ POINTS = {
 n = 6 the relative error of F(4, 3) on a sum of 256 * 9 products is half of that with 0, +-1, +-2.
 The entries of A and B are short binary numbers."""
 
-OUTPUTS = {2: (4, 5), 3: (2, 4), 4: (2, 3), 5: (2,)}
+OUTPUTS = {2: (4,), 3: (2, 4), 4: (2, 3), 5: (2,)}
 """The m of F(m, r) by the number of taps r."""
 
 Matrix = tuple[tuple[Fraction, ...], ...]
