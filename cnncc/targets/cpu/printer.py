@@ -95,7 +95,8 @@ class Printer(ValuePrinter):
         if not body:
             yield f"{pad}pass"
         for part, after in runs_of(body):
-            if self.positions > 1 and is_long(part) and self._differ(part):
+            many = self.positions > 1 and self.positions * self.vectors > AT_ONCE
+            if many and is_long(part) and self._differ(part):
                 yield from self._by_position(part, after, pad)
             else:
                 for s in part:
