@@ -9,7 +9,7 @@ schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -28,6 +28,7 @@ from cnncc.loops.ir import (
     Load,
     Mod,
     Prim,
+    Ref,
     Size,
     Statement,
     Store,
@@ -39,6 +40,7 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.bases import parted, shared, total
+from cnncc.targets.cpu.columns import Columns, columns_of
 from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.lane import (
     LANE,
@@ -73,6 +75,7 @@ AT_ONCE = 8
 class Printer(ValuePrinter):
     """Prints the bodies of one kernel."""
 
+    registers: int = field(default=0, kw_only=True)  # of vectors, for what a tile loads once
     fixed: int = 0  # how many quotients have names
     label: str = ""  # of the numbers of turns of this text
     pairs: dict[Pair, int] = field(default_factory=dict)  # loops that may run as one, numbered
@@ -223,7 +226,11 @@ class Printer(ValuePrinter):
                 inner = Rewrite(index=lambda i: Var(fixed[i]) if i in fixed else None).on_body(
                     inner
                 )
-                pair = pair_of(replace(s, body=inner), lambda *access: self.place(*access)[0])
+                columns = self._columns(replace(s, body=inner))
+                if columns:
+                    yield from self._taps(replace(s, body=inner), columns, pad)
+                    return
+                pair = self._turns(replace(s, body=inner))
                 if pair is None:
                     yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
                     yield from self._lines(inner, pad + "    ")
@@ -251,6 +258,36 @@ class Printer(ValuePrinter):
                 raise NotInLanes("a barrier inside a body")
             case _:
                 assert_never(s)
+
+    def _columns(self, loop: For) -> tuple[Columns, ...]:
+        """What the tile's positions share in a loop."""
+        return columns_of(loop, self.nest.sizes, self.positions, self.vectors, self.registers)
+
+    def _turns(self, loop: For) -> Pair | None:
+        """The loop and the one inside it, if they may run as one."""
+        if len(loop.body) == 1 and isinstance(loop.body[0], For) and self._columns(loop.body[0]):
+            return None
+        return pair_of(loop, lambda *access: self.place(*access)[0])
+
+    def _taps(self, loop: For, columns: Sequence[Columns], pad: str) -> Iterator[str]:
+        """The turns of a loop one after the other, with what their loads share loaded before."""
+        positions = self.positions
+        for number, c in enumerate(columns):
+            self.positions = c.count(positions)
+            yield f"{pad}columns{number} = {self.value(c.all)}"
+            self.positions = positions
+        for tap in range(columns[0].taps):
+            names: dict[Value, Value] = {}
+            for number, c in enumerate(columns):
+                names[c.load] = Ref(f"column{number}_{tap}")
+                spread = self._spreads[f"column{number}_{tap}"] = self._spread(c.load)
+                steps = (str(tap), str(c.stride))
+                text = self.call("pick", self._shape(spread), f"columns{number}", *steps)
+                yield f"{pad}column{number}_{tap} = {text}"
+            body = Rewrite(value=names.get).on_body(loop.body)
+            for s in substitute(body, {loop.var: Int(tap)}):
+                yield from self._statement(s, pad)
+        yield f"{pad}{self.word('keep_rolled')}()"  # the loop around them
 
     def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
         """Two loops whose numbers of turns are integers of the kernel."""
