@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from cnncc.graph.sources import Input
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import fuse
 from cnncc.targets.cpu import memory
-from cnncc.targets.cpu.portions import Traffic, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.portions import Traffic, Work, largest_that_fits, samples_at_once
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import SHAPES, Runtime, Shape
 from tests.kernels.primitives import same_bits
 
-CACHE = 1000
+MIB = 1 << 20
+CACHE = 16 * MIB
 
 NET = """
 net n {
@@ -40,18 +42,53 @@ train n {
 """
 
 
+def chain(*samples: int, macs: int = 0, parameters: int = 0) -> Traffic:
+    """Steps that each read what the one before has written: bytes of the tensors, each step's own
+    multiply-accumulates and bytes of parameters.
+    """
+    steps = enumerate(pairwise(samples))
+    return Traffic(
+        tuple(
+            Work(macs, {f"t{k}": read, f"t{k + 1}": written}, {f"w{k}": parameters})
+            for k, (read, written) in steps
+        )
+    )
+
+
 def test_activations_that_fit_with_fewer_samples_make_portions() -> None:
-    assert samples_at_once(Traffic((300, 100), 50), 16, CACHE) == 3
-    assert samples_at_once(Traffic((10, 20), 50), 16, CACHE) == 16
+    large = chain(*[4 * MIB] * 9)
+    assert samples_at_once(large, 16, CACHE) == 1
+    assert samples_at_once(chain(*[MIB] * 9), 16, CACHE) in (4, 6)
+    assert samples_at_once(chain(*[MIB // 100] * 9), 16, CACHE) == 16
+    assert samples_at_once(large, 16, 100 * CACHE) == 16
+
+
+def test_what_is_used_again_late_makes_portions_smaller() -> None:
+    """A residual lies in the cache only if all that is computed meanwhile leaves it room."""
+    straight = chain(*[MIB] * 9)
+    *before, last = straight.steps
+    residual = Traffic((*before, replace(last, samples={**last.samples, "t0": MIB})))
+    assert residual.uses[-1][-1].samples > 8 * MIB > straight.uses[-1][-1].samples
+    assert samples_at_once(residual, 16, CACHE) < samples_at_once(straight, 16, CACHE)
 
 
 def test_parameters_that_do_not_fit_are_not_read_again_for_little() -> None:
-    assert samples_at_once(Traffic((300, 100), 50_000), 16, CACHE) == 16
-    assert samples_at_once(Traffic((300, 300, 300), 2000), 16, CACHE) == 3
+    activations = [MIB] * 9
+    assert samples_at_once(chain(*activations, parameters=CACHE), 16, CACHE) == 16
+    few = chain(*activations, parameters=MIB)
+    assert samples_at_once(few, 16, CACHE) < 16, "they stay in the cache"
+
+
+def test_parameters_come_while_others_are_used() -> None:
+    """Where a step has much to do with each, they cost little."""
+    activations, parameters = [MIB] * 9, 4 * MIB
+    idle = chain(*activations, parameters=parameters)
+    busy = chain(*activations, parameters=parameters, macs=100_000_000)
+    assert samples_at_once(idle, 16, CACHE) > samples_at_once(busy, 16, CACHE)
 
 
 def test_activations_that_never_fit_are_left_whole() -> None:
-    assert samples_at_once(Traffic((3000,), 50), 16, CACHE) == 16
+    assert samples_at_once(chain(*[3 * CACHE] * 3), 16, CACHE) == 16
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 7])

@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from cnncc.graph.ir import Graph
+from cnncc.graph.ir import Graph, Node
 from cnncc.passes.fuse import Fused
 from cnncc.passes.plan import Life, plan
+from cnncc.passes.storage import macs
 from cnncc.targets.cpu.declare import Tensor, declare, tensors_of, with_prepared
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.machine import last_cache, memory_limit, vector_lanes
-from cnncc.targets.cpu.portions import Traffic, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.portions import Traffic, Work, largest_that_fits, samples_at_once
 from cnncc.tensor import DType, TensorType, evaluate, product
 
 
@@ -36,17 +37,26 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Touch:
+    """A step that is not the border of a tensor: its phase, what it computes, and its tensors."""
+
+    phase: int
+    nodes: tuple[Node, ...]
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Outline:
     """What of a program decides its memory, before it is compiled as after.
 
-    touched: the phase and the tensors of every kernel in order, without the steps that fill
-    borders. lives: when each tensor of the arena is alive.
+    touched: all steps in order, without those that fill borders. lives: when each tensor of the
+    arena is alive.
     """
 
     graph: Graph
     tensors: Mapping[str, Tensor]
     lives: Mapping[str, Life]
-    touched: tuple[tuple[int, tuple[str, ...]], ...]
+    touched: tuple[Touch, ...]
     lanes: int
 
     def need(self, batch: int, symbols: Mapping[str, int]) -> Need:
@@ -81,24 +91,30 @@ class Outline:
         joined = any(
             g[name].type.batched for n in g.nodes if not n.type.batched for name in n.inputs
         )
-        phases = {phase for phase, _ in self.touched if phase >= 0}
+        phases = {t.phase for t in self.touched if t.phase >= 0}
         return all(n.type.batched for n in ends) and not (joined or g.updates or len(phases) > 1)
 
     def traffic(self, symbols: Mapping[str, int]) -> Traffic:
-        """What the kernels of inference touch."""
-        steps: list[int] = []
-        read: dict[str, int] = {}
-        for phase, names in self.touched:
-            if phase < 0:
+        """What the steps of inference do and touch."""
+        parts: dict[str, list[str]] = {}  # a tensor that is written in parts is touched in parts
+        for name, t in self.tensors.items():
+            if t.slice_of:
+                parts.setdefault(t.slice_of, []).append(name)
+        steps = []
+        for touch in self.touched:
+            if touch.phase < 0:
                 continue
-            own = {name: self.tensors[name] for name in names if not self.tensors[name].cut}
+            names = [part for name in touch.tensors for part in parts.get(name, [name])]
+            own = {n: t for n in names if not (t := self.tensors[n]).cut}
             bytes_of = {
                 name: evaluate(product(t.type.shape), symbols) * t.type.dtype.bytes
                 for name, t in own.items()
             }  # a band of the others stays in the cache
-            steps.append(sum(n for name, n in bytes_of.items() if own[name].type.batched))
-            read |= {t.alias or n: bytes_of[n] for n, t in own.items() if not t.type.batched}
-        return Traffic(tuple(steps), sum(read.values()))
+            work = sum(evaluate(macs(self.graph, n), symbols) for n in touch.nodes)
+            samples = {n: b for n, b in bytes_of.items() if own[n].type.batched}
+            fixed = {t.alias or n: bytes_of[n] for n, t in own.items() if not t.type.batched}
+            steps.append(Work(work, samples, fixed))
+        return Traffic(tuple(steps))
 
 
 def default_limit() -> int:
@@ -124,8 +140,11 @@ def needed(
     wide = any(n.type.dtype is DType.F64 for n in fused.graph.nodes)
     lanes = lanes or max(1, vector_lanes() // (2 if wide else 1))
     declared = declare(fused, lanes=lanes, phases=with_prepared(fused.graph, phases or {}))
-    touched = tuple((phase, tensors_of(kernels)) for phase, kernels in declared.runs)
-    lives = declared.lives([names for _, names in touched])
+    touched = tuple(
+        Touch(phase, tuple(n for k in kernels for n in k.nodes), tensors_of(kernels))
+        for phase, kernels in declared.runs
+    )
+    lives = declared.lives([t.tensors for t in touched])
     outline = Outline(fused.graph, declared.tensors, lives, touched, lanes)
     values, most = symbols or {}, default_limit() if limit is None else limit
     portion = outline.portion(batch, values, lambda n: outline.need(n, values).peak <= most)

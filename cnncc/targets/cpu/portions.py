@@ -1,41 +1,125 @@
 """How many samples of a call run at a time.
 
-On a large batch the activations of a layer leave the cache before the next layer reads them. The
-same samples in portions stay there, but every portion reads the parameters again. What moves to and
-from memory decides: the activations of the steps that do not fit, once, and the parameters, where
-they do not fit, once per portion. What must fit the memory that is allowed decides before.
+On a large batch an activation has left the cache before a later layer reads it. The same samples
+in portions stay there, but every portion reads the parameters again and does all steps once more.
+The time of both is estimated, in multiply-accumulates, and decides; what must fit the memory that
+is allowed decides before.
+
+An activation comes from memory when what was touched since its last use does not fit the cache
+(Mattson, Gecsei, Slutz, Traiger, "Evaluation techniques for storage hierarchies", 1970: the stack
+distance). Parameters are read in order, so they come while others are used, and wait only where a
+step has too little to do meanwhile.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
 
-WORTH = 0.9  # of the bytes that a whole batch moves: below that, portions are taken
+WORTH = 0.98  # of the time of a whole batch: above that, there are no portions
+
+# In multiply-accumulates, on two Zen 4 cores (117 in a nanosecond, 30 bytes from memory):
+STEP = 500_000  # to hand a step to the threads, and what they wait for each other
+PARAMETER = 4.0  # a byte of parameters, where nothing else takes as long
+HIDDEN = 1.0  # a byte of parameters, where the step's own work takes longer
+AWAY = 7.0  # a byte of activations that has left the cache: it is written and read there
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step: multiply-accumulates of one sample, bytes of its activations, one sample's, and of
+    its parameters, by tensor.
+    """
+
+    macs: int
+    samples: Mapping[str, int]
+    parameters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Use:
+    """Bytes of one sample that a step uses again, and all that was touched since the step that used
+    them last began: bytes of every sample, and of parameters.
+    """
+
+    bytes: int
+    samples: int
+    parameters: int
+
+    def away(self, portion: int, cache: int) -> float:
+        """The share that has left the cache: it begins to go when half of the cache is touched,
+        since others use it too and its sets do not fill evenly.
+        """
+        between = portion * self.samples + self.parameters
+        return min(max(between / cache - 0.5, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that steps touch: of one sample's activations, step by step, and of all parameters."""
+    """The steps of inference."""
 
-    steps: tuple[int, ...]
-    parameters: int
+    steps: Sequence[Work]
 
-    def moved(self, batch: int, portion: int, cache: int) -> int:
-        """Bytes to and from memory for a batch in portions of so many samples."""
-        times = -(-batch // portion) if self.parameters > cache else 1
-        leaving = sum(b for b in self.steps if b * portion > cache)
-        return leaving * batch + times * self.parameters
+    @cached_property
+    def uses(self) -> Sequence[Sequence[Use]]:
+        """Of every step what it uses again."""
+        recent: dict[str, tuple[int, int]] = {}  # by tensor bytes; the latest last
+        found = []
+        for step in self.steps:
+            own = {n: (b, 0) for n, b in step.samples.items()}
+            own |= {n: (0, b) for n, b in step.parameters.items()}
+            again = [n for n in step.samples if n in recent]
+            found.append([Use(step.samples[n], *_between(n, recent, own)) for n in again])
+            for name in own:
+                recent.pop(name, None)
+            recent |= own
+        return found
+
+    @cached_property
+    def parameters(self) -> int:
+        """Bytes of all of them."""
+        return sum({n: b for s in self.steps for n, b in s.parameters.items()}.values())
+
+    def time(self, portion: int, cache: int) -> float:
+        """Of one portion of so many samples."""
+        total = 0.0
+        for step, uses in zip(self.steps, self.uses, strict=True):
+            read = sum(step.parameters.values()) if self.parameters > cache else 0
+            away = portion * sum(use.bytes * use.away(portion, cache) for use in uses)
+            own = max(step.macs * portion + HIDDEN * read, PARAMETER * read)
+            total += STEP + own + AWAY * away
+        return total
+
+
+def _between(
+    name: str, recent: dict[str, tuple[int, int]], own: dict[str, tuple[int, int]]
+) -> tuple[int, int]:
+    """Bytes of samples and of parameters that are touched between two uses of a tensor: itself, all
+    that came later, and half of what else the second step touches, which goes through all at once.
+    """
+    later = {n: recent[n] for n in takewhile(lambda n: n != name, reversed(recent))}
+    beside = [bytes for n, bytes in own.items() if n != name and n not in later]
+    touched = [own[name], *later.values()]
+    samples, parameters = (
+        sum(b[which] for b in touched) + sum(b[which] for b in beside) // 2 for which in (0, 1)
+    )
+    return samples, parameters
 
 
 def samples_at_once(traffic: Traffic, batch: int, cache: int) -> int:
-    """The portion that moves the least, in as few portions as that allows; the batch where it makes
-    no difference. `cache`: bytes of the last level that a network may count on.
+    """The portion that takes the least time, the largest of several; the batch where portions save
+    next to nothing. `cache`: bytes of the last level that a network may count on.
     """
-    whole = traffic.moved(batch, batch, cache)
-    found = min(_portions(batch), key=lambda p: (traffic.moved(batch, p, cache), -p))
-    return found if traffic.moved(batch, found, cache) <= WORTH * whole else batch
+
+    def time(portion: int) -> float:
+        whole, rest = divmod(batch, portion)
+        return whole * traffic.time(portion, cache) + (traffic.time(rest, cache) if rest else 0)
+
+    found = min(_portions(batch), key=lambda p: (time(p), -p))
+    return found if time(found) <= WORTH * time(batch) else batch
 
 
 def largest_that_fits(batch: int, most: int, fits: Callable[[int], bool]) -> int:

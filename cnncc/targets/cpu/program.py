@@ -25,7 +25,7 @@ from cnncc.targets.cpu.emit import emit
 from cnncc.targets.cpu.emitted import Emitted, Memory
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.halo import Border, borders
-from cnncc.targets.cpu.memory import Outline
+from cnncc.targets.cpu.memory import Outline, Touch
 from cnncc.targets.cpu.schedule import Schedule, block_lanes
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType
@@ -122,7 +122,7 @@ class Program:
     @cached_property
     def outline(self) -> Outline:
         """What decides memory."""
-        touched = tuple((s.phase, s.tensors) for s in self.steps if s.kernels)
+        touched = tuple(Touch(s.phase, s.nodes, s.tensors) for s in self.steps if s.kernels)
         return Outline(self.graph, self.tensors, self.lives, touched, self.lanes)
 
 
