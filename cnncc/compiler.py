@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cnncc.errors import Diagnostic, Diagnostics, SpecError
@@ -85,12 +85,14 @@ def kernels(
     """
     if phases is None and bf16:
         graph = with_bf16(graph)
+    measured = allowed(measured, module)
     if phases is None and not exact:
-        graph = with_winograd(graph, choices(graph, allowed(measured, module)))
+        graph = with_winograd(graph, choices(graph, measured))
     alone = set(module.nofuse)
     edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
     apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
     fused = fuse_graph(graph, enabled=fuse, apart=apart, phases=dict(phases or {}))
+    fused = replace(fused, batch=measured.batch)
     if fuse and phases is None:
         check_requirements(fused, module)
     return fused

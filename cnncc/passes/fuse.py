@@ -47,7 +47,9 @@ class Slice:
 
 @dataclass(frozen=True)
 class Fused:
-    """The kernels in execution order, and the ledger."""
+    """The kernels in execution order, and the ledger. `batch`: samples of the calls that they are
+    made for, which targets may use, and serve others.
+    """
 
     graph: Graph
     kernels: tuple[Kernel, ...]
@@ -55,6 +57,7 @@ class Fused:
     slices: Mapping[str, Slice] = field(
         default_factory=dict
     )  # tensors that are written into a part of another
+    batch: int = 1
 
     def kernel_of(self, node: str) -> Kernel:
         return next(k for k in self.kernels if any(n.name == node for n in k.nodes))

@@ -10,6 +10,7 @@ import pytest
 
 import cnncc
 from cnncc import compiler
+from cnncc.passes.choices import Choices
 from cnncc.passes.fuse import Fused
 from cnncc.targets.cpu import bands
 from cnncc.targets.cpu.bands import Bands, Cut
@@ -66,9 +67,9 @@ def test_the_lot_of_a_band_is_the_one_that_runs_it(bands_: int, lots: int) -> No
             assert cut.lot(band) == lot
 
 
-def fused(**sizes: int) -> Fused:
+def fused(batch: int = 1, **sizes: int) -> Fused:
     checked = compiler.front(NET, arguments=sizes)
-    return compiler.kernels(checked.graph, checked.module)
+    return compiler.kernels(checked.graph, checked.module, measured=Choices(batch=batch))
 
 
 def kernels_in_bands(of: Fused) -> list[int]:
@@ -89,6 +90,19 @@ def test_bands_give_the_bits_of_the_definition(h: int, w: int) -> None:
         assert same_bits(model(x[:1]), expected[:1])
 
 
+def test_bands_of_tiles_of_many_samples_give_the_bits_of_the_definition() -> None:
+    """A band may have the tiles of several samples, and has fewer in a call with one."""
+    sizes = {"h": 22, "w": 22}
+    if vector_lanes() > 1:
+        assert kernels_in_bands(fused(batch=16, **sizes))
+    x = np.random.default_rng(0).standard_normal((16, 16, 22, 22)).astype(np.float32)
+    expected = cnncc.compile(NET, target="interp", batch=16, **sizes)(x)
+    for threads in (1, 3):
+        model = cnncc.compile(NET, batch=16, num_threads=threads, **sizes)
+        for count in (16, 5, 1):
+            assert same_bits(model(x[:count]), expected[:count])
+
+
 @pytest.mark.usefixtures("short_bands")
 def test_memory_is_planned_for_a_band_of_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"h": 90, "w": 90}
@@ -106,11 +120,12 @@ def test_memory_is_planned_for_a_band_of_each_core(monkeypatch: pytest.MonkeyPat
 
 
 def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "cores", lambda: 1)
+    monkeypatch.setattr(bands, "cores", lambda: 2)
     monkeypatch.setattr(bands, "own_cache", lambda: 1 << 20)
     monkeypatch.setattr(bands, "last_cache", lambda: 32 << 20)
-    assert kernels_in_bands(fused(h=12, w=12)) == []
+    assert kernels_in_bands(fused(h=22, w=22)) == []
     if vector_lanes() > 1:
         assert kernels_in_bands(fused(h=60, w=60))
+        assert kernels_in_bands(fused(batch=4, h=22, w=22)), "the tiles of all samples count"
     monkeypatch.setattr(bands, "last_cache", lambda: 32 << 10)
     assert kernels_in_bands(fused(h=60, w=60)) == []

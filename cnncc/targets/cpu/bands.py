@@ -24,7 +24,8 @@ from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.tensor import TensorType
 
-FEWEST = 4  # register tiles per core and sample: with fewer, cores wait for each other
+FEWEST = 4  # register tiles per core: with fewer, cores wait for each other
+TOGETHER = 4  # samples that run at a time, of a large batch: more may be in portions
 ROOM = 0.5  # of the second-level cache: weights and activations stream through the rest
 
 
@@ -96,9 +97,10 @@ def cut_of(
     chain: tuple[Kernel, Kernel, Kernel],
     innermost: Callable[[Kernel], Mapping[str, int]],
     lanes: int,
+    batch: int,
 ) -> Cut | None:
     """How to cut the tiles, None where the kernels are to run apart. `innermost`: of a kernel, the
-    axis of every buffer that runs fastest.
+    axis of every buffer that runs fastest. `batch`: samples of a call.
     """
     spread, product, _ = chain
     v, z = spread.sink.type, product.sink.type
@@ -119,7 +121,8 @@ def cut_of(
         return None
     cut = Cut(second.width, _bytes(v) + _bytes(z))
     fits = cut.width * cut.bytes <= own_cache() and weights * v.dtype.bytes <= last_cache() // 2
-    return cut if fits and tiles // cut.width >= FEWEST * cores() else None
+    units = min(batch, TOGETHER) * tiles // cut.width
+    return cut if fits and units >= FEWEST * cores() else None
 
 
 def _goes_through(s: Schedule, down: str, along: str) -> bool:

@@ -128,7 +128,7 @@ class _Declaration:
         chain = chain_of(last, writers, readers)
         if chain is None:
             return (last,)
-        cut = cut_of(chain, self._innermost, self.lanes)
+        cut = cut_of(chain, self._innermost, self.lanes, self.fused.batch)
         if cut is None:
             return (last,)
         for kernel in chain[:-1]:
