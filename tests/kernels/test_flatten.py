@@ -11,7 +11,7 @@ NETS = {
     "lenet": "input x: f32[1, 12, 12]\n"
     "  y = x -> conv({c}, 3x3) -> tanh -> avgpool(2x2) -> flatten -> dense(5)",
     "one row": "input x: f32[3, 9]\n  y = x -> conv({c}, 3) -> relu -> flatten -> dense(5)",
-    "volume": "input x: f32[2, 5, 4, 6]\n  y = x -> conv({c}, 2x2x2) -> relu -> flatten -> dense(3)",
+    "volume": "input x: f32[2, 5, 4, 6]\n  y = x -> conv({c}, 2x2x2) -> relu -> flatten",
     "winograd": "input x: f32[32, 18, 18]\n"
     "  y = x -> conv({c}, 3x3, pad = 1) -> relu -> maxpool(2x2) -> flatten -> dense(3)",
 }
