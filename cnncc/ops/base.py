@@ -64,7 +64,7 @@ class Op(Operator):
     @property
     def reads_once(self) -> bool:
         """Whether each element of the first input is read at most once (a pool whose windows do not
-        overlap).
+        overlap, a reshape to a vector).
         """
         return self.pointwise
 

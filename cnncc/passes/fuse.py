@@ -214,7 +214,8 @@ class _Fusion:
         group = _Group(merged, kernel)
         for n in merged:
             self.group[n.name] = group
-        rule = "pointwise epilogue" if _op(consumer).pointwise else "pool epilogue"
+        flat = "flatten" if consumer.op.name == "reshape" else "pool epilogue"
+        rule = "pointwise epilogue" if _op(consumer).pointwise else flat
         return self._fused(producer, consumer, rule)
 
     def _fused(self, producer: Node, consumer: Node, rule: str) -> Verdict:

@@ -95,6 +95,16 @@ def test_complex_layer_is_one_kernel() -> None:
     assert kept == [2 * 8 * 6 * 6 * 4] * 2  # written and read again, float32
 
 
+def test_flatten_joins_what_computes_its_input() -> None:
+    fused = fuse(network("output y = x -> conv(8, 3x3) -> relu -> maxpool(2x2) -> flatten"))
+    assert [[n.op.name for n in k.nodes] for k in fused.kernels] == [
+        ["conv", "relu", "maxpool", "reshape"]
+    ]
+    assert [v.rule for v in fused.ledger if v.fused][-1] == "flatten"
+    for apart in ("relu(x) -> flatten", "x -> conv(8, 3x3) -> reshape((8, 36))"):
+        assert len(fuse(network(f"output y = {apart}")).kernels) == 2
+
+
 def test_residual_add_joins_the_later_branch() -> None:
     graph = network(
         "a = x -> conv(4, 3x3, pad = same)", "b = a -> relu -> conv(4, 3x3, pad = same)",

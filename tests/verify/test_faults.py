@@ -249,9 +249,9 @@ def test_faults_in_emitted_text_are_caught(
 
 
 BORDERS = [  # a part of the kernel that fills borders, and what it becomes
-    ("y[i] = 0.0", "y[i] = 1.0"),
-    ("y[i] = 0.0", "pass"),
-    ("range(start, start + left)", "range(start + 1, start + left)"),
+    ("splat16(f32(0.0))", "splat16(f32(1.0))"),
+    ("store_tail(y, start, value, stop - start)", "pass"),
+    ("fill(y, start, start + left)", "fill(y, start + 1, start + left)"),
     ("start + left + inside, start + pitch", "start + left + inside + 1, start + pitch"),
     ("lo1 <= r1 < lo1 + e1", "lo1 <= r1 <= lo1 + e1"),
     ("rows = samples * rows0", "rows = (samples - 1) * rows0"),

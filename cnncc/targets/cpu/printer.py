@@ -34,7 +34,6 @@ from cnncc.loops.ir import (
     Store,
     Value,
     Var,
-    add,
 )
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
@@ -49,21 +48,10 @@ from cnncc.targets.cpu.lane import (
     NotInLanes,
     NotInTile,
 )
-from cnncc.targets.cpu.runs import (
-    MANY,
-    Windows,
-    assigned,
-    defined,
-    is_long,
-    refs,
-    runs_of,
-    windows_of,
-)
+from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
 from cnncc.targets.cpu.values import SAME, ValuePrinter
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
-
-ZERO = Int(0)
 
 TURNS = ("turns", "length")  # of the outer and the inner one of two loops
 
@@ -113,8 +101,6 @@ class Printer(ValuePrinter):
             many = self.positions > 1 and self.positions * self.vectors > AT_ONCE
             if many and is_long(part) and self._differ(part):
                 yield from self._by_position(part, after, pad)
-            elif windows := self._waiting(part):
-                yield from self._sums_first(windows, pad)
             else:
                 for s in part:
                     yield from self._statement(s, pad)
@@ -123,49 +109,16 @@ class Printer(ValuePrinter):
         """Whether what a body does differs between positions."""
         return any(self._spread(v).positions for v in values(body))
 
-    def _waiting(self, part: Body) -> Windows | None:
-        """The windows of a loop whose sums are worth to be done before all else."""
-        (loop,) = part if len(part) == 1 else (None,)
-        windows = windows_of(loop) if isinstance(loop, For) and self.positions > 1 else None
-        if windows is None or not self._differ(windows.run):
-            return None
-        held = [self._spreads[n] for n in windows.waiting]
-        vectors = self.positions * self.vectors * windows.turns * len(held)
-        return windows if vectors <= MANY and all(s.positions and s.lanes for s in held) else None
-
-    def _sums_first(self, windows: Windows, pad: str) -> Iterator[str]:
-        """The sums of all turns, left in memory, then the run of all turns."""
-        positions, inner = self.positions, pad + "    " * len(windows.loops)
-        self.positions = positions * windows.turns
-        for n in windows.waiting:
-            memory = self.call("blank", self._shape(self._spreads[n]), self._literal(0.0))
-            yield f"{pad}{n}_rows = {memory}"
-        self.positions = positions
-        body = windows.first
-        for loop in reversed(windows.loops):
-            body = (replace(loop, body=body),)
-        yield from self._statement(body[0], pad)
-        at: Index = Int(0)
-        for loop in windows.loops:
-            at = at * loop.extent + Var(loop.var)
-        at = at * positions
-        for n in windows.waiting:
-            yield f"{inner}{self.call('put', f'{n}_rows', self.index(at), n)}"
-        yield from self._by_position(windows.run, (), pad, windows, at)
-
-    def _by_position(
-        self, body: Body, after: Body, pad: str, windows: Windows | None = None, at: Index = ZERO
-    ) -> list[str]:
+    def _by_position(self, body: Body, after: Body, pad: str) -> list[str]:
         """A long run of statements as a loop over the tile's positions, some at a time. What it
-        takes from before or leaves for later lies in memory meanwhile. `windows`: it does so for
-        all their turns, whose part of what waits begins at `at`.
+        takes from before or leaves for later lies in memory meanwhile.
         """
         positions, known = self.positions, dict(self._spreads)
-        fitting = (n for n in range(1, positions + 1) if positions % n == 0)
+        fitting = (n for n in range(1, positions) if positions % n == 0)
         some = max(n for n in fitting if n * self.vectors <= max(AT_ONCE, self.vectors))
         for group in (some, 1):
             try:
-                return list(self._by_group(group, body, after, pad, windows, at))
+                return list(self._by_group(group, body, after, pad))
             except NotInTile:
                 self._spreads = dict(known)
                 if group == 1:
@@ -174,9 +127,7 @@ class Printer(ValuePrinter):
                 self.positions = positions
         raise AssertionError
 
-    def _by_group(
-        self, group: int, body: Body, after: Body, pad: str, windows: Windows | None, at: Index
-    ) -> Iterator[str]:
+    def _by_group(self, group: int, body: Body, after: Body, pad: str) -> Iterator[str]:
         taken = [n for n in dict.fromkeys(refs(body)) if n not in defined(body)]
         taken = [n for n in taken if self._spreads[n].positions]
         changed = [n for n in assigned(body) if n not in defined(body)]
@@ -185,26 +136,20 @@ class Printer(ValuePrinter):
         whole = [self._spreads[n] for n in (*changed, *left)]
         if not all(spread.lanes and spread.positions for spread in whole):
             raise NotInTile("a number per position that changes, or a sum that all share")
-        waiting, outer = (windows.waiting, windows.loops) if windows else ([], ())
-        for n in (n for n in rows if n not in waiting):
+        for n in rows:
             if n in left:
                 memory = self.call("blank", self._shape(self._spreads[n]), self._literal(0.0))
                 yield f"{pad}{n}_rows = {memory}"
             else:
                 yield f"{pad}{n}_rows = {self.call('in_memory', n)}"
-        before = pad
-        for loop in outer:
-            yield f"{pad}for {loop.var} in range({self.call('rolled', self.index(loop.extent))}):"
-            pad += "    "
         turns = self.call("rolled", str(self.positions))
         yield f"{pad}for nth in range({turns if group == 1 else f'0, {turns}, {group}'}):"
         self.positions = group
         for n in (*taken, *(n for n in changed if n not in taken)):
-            some, nth = self._shape(self._spreads[n]), Var("nth")
-            place = self.index(add(at, nth) if n in waiting else nth)
-            yield f"{pad}    {rows[n]} = {self.call('take', some, f'{n}_rows', place)}"
-        position = Var("nth") + POSITION if group > 1 else Var("nth")
-        one = substitute(body, {POSITION.name: position}, lambda n: rows.get(n, n))
+            some = self._shape(self._spreads[n])
+            yield f"{pad}    {rows[n]} = {self.call('take', some, f'{n}_rows', 'nth')}"
+        place = Var("nth") + POSITION if group > 1 else Var("nth")
+        one = substitute(body, {POSITION.name: place}, lambda n: rows.get(n, n))
         for n, new in rows.items():
             self._spreads[new] = self._spreads[n]._replace(positions=group > 1)
         kept = {n: self._spreads.pop(n) for n in defined(body)}
@@ -215,7 +160,7 @@ class Printer(ValuePrinter):
         for n in (*changed, *left):
             yield f"{pad}    {self.call('put', f'{n}_rows', 'nth', rows[n])}"
         for n in (*changed, *left):
-            yield f"{before}{n} = {self.call('from_memory', f'{n}_rows')}"
+            yield f"{pad}{n} = {self.call('from_memory', f'{n}_rows')}"
 
     def _statement(self, s: Statement, pad: str) -> Iterator[str]:
         match s:
