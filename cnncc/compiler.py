@@ -97,8 +97,9 @@ def kernels(
 
 
 def allowed(measured: Choices, module: Module) -> Choices:
-    """What may be chosen by measuring: tiles alone where the net requires a fusion, which may hang
-    on the algorithm of a layer in front of those that it names, or expects something of its memory.
+    """What may choose algorithms: only the model for one sample where the net requires a fusion,
+    which may hang on the algorithm of a layer in front of those that it names, or expects something
+    of its memory. Tiles may be chosen by measuring everywhere.
     """
     if module.requirements or any(is_planned(e) for e in module.expectations):
         return Choices(widths=measured.widths)

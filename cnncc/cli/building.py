@@ -60,7 +60,9 @@ def add(verbs: Verbs) -> None:
     )
     parser.add_argument("--train", action="store_true", help="a whole training step")
     parser.add_argument("--no-fuse", action="store_true", help="one kernel for each operator")
-    parser.add_argument("--batch", type=positive, default=1, help="of the plan (default: 1)")
+    parser.add_argument(
+        "--batch", type=positive, default=1, help="of a call and of the plan (default: 1)"
+    )
     add_precision(parser)
     add_extents(parser)
     add_machine(parser)

@@ -69,7 +69,8 @@ def _algorithms(graph: Graph, fused: Graph, choices: Choices) -> Iterator[Chosen
             found.setdefault((form(node, graph), used), []).append(node.name)
     for (text, used), names in found.items():
         node = graph[names[0]]
-        model, by_value = chosen(node, graph) or 0, costs(node, graph)
+        by_value = costs(node, graph, choices.batch)
+        model = chosen(node, graph, choices.batch) or 0
         other = 0 if used else min((m for m in by_value if m), key=lambda m: by_value[m])
         against = other, 1 - by_value[used] / by_value[other]
         measured = choices.algorithms.get(text)

@@ -13,7 +13,14 @@ from typing import Any
 from cnncc.cli.choosing import all_chosen, choice_lines, choices_json
 from cnncc.cli.failures import DONE
 from cnncc.cli.output import amount, print_json
-from cnncc.cli.verbs import Verbs, add_json, add_net_arguments, add_precision, net_arguments
+from cnncc.cli.verbs import (
+    Verbs,
+    add_json,
+    add_net_arguments,
+    add_precision,
+    net_arguments,
+    positive,
+)
 from cnncc.errors import CODES, Diagnostic, SpecError, did_you_mean, printable
 from cnncc.passes.bf16 import Choice, choices
 from cnncc.passes.check import number as grouped
@@ -40,13 +47,15 @@ def add(verbs: Verbs) -> None:
         ],
         "For a network: a line for every edge of its graph, grouped by kernel. + edges are fused\n"
         "and keep a tensor out of memory; - edges are not, and the line says why. Then which\n"
-        "convolutions use Winograd's minimal filtering, and what `cnncc tune` has measured. With\n"
-        "--precision bf16 first a line for every layer with weights: + reads them in bf16.",
+        "convolutions use Winograd's minimal filtering in calls of --batch samples, and what\n"
+        "`cnncc tune` has measured for them. With --precision bf16 first a line for every layer\n"
+        "with weights: + reads them in bf16.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
     add_net_arguments(parser)
     parser.add_argument("--train", action="store_true", help="the graph of a training step")
     parser.add_argument("--fused", action="store_true", help="leave out the edges not fused")
+    parser.add_argument("--batch", type=positive, default=1, help="samples per call (default: 1)")
     add_precision(parser)
     add_json(parser, "the ledger")
 
@@ -59,8 +68,9 @@ def explain(options: argparse.Namespace) -> int:
     from cnncc.cli.stages import Request
 
     request = Request(
-        options.topic, net_arguments(options), train=options.train, precision=options.precision
-    )
+        options.topic, net_arguments(options), train=options.train, batch=options.batch,
+        precision=options.precision,
+    )  # fmt: skip
     fused = request.fused()
     rounded = choices(request.graph) if request.bf16 else ()
     found = [] if options.train else all_chosen(request.graph, fused.graph, request.choices)

@@ -243,7 +243,8 @@ def _log1p(to: _Lets, x: Value) -> Value:
 
 def _tanh(to: _Lets, x: Value) -> Value:
     end = 2 * to.constants.tanh_end
-    twice = to.let("a", prim("min", prim("mul", prim("abs", x), 2.0), end))
+    # A constant comes first: a machine's minimum gives its second operand where one is NaN.
+    twice = to.let("a", prim("min", end, prim("mul", prim("abs", x), 2.0)))
     m, n = _expm1_reduced(to, twice)
     power = to.let("t", prim("power2", n))  # fits: the argument ends
     m = to.let("h", prim("fma", m, power, prim("sub", power, 1.0)))
@@ -256,7 +257,7 @@ def _sigmoid(to: _Lets, x: Value) -> Value:
 
 
 def _erf(to: _Lets, x: Value) -> Value:
-    a = to.let("a", prim("min", prim("abs", x), to.constants.erf_end))
+    a = to.let("a", prim("min", to.constants.erf_end, prim("abs", x)))
     square = to.let("sq", prim("mul", a, a))
     small = to.let("small", prim("fma", a, to.horner(to.constants.erf, square), a))
     if to.constants.single:

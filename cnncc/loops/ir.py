@@ -223,7 +223,8 @@ def all_of(first: Condition, *more: Condition) -> Condition:
 # Every primitive with its number of arguments. Comparisons give 1.0 or 0.0; `select` takes such a
 # value first and is true where it is not zero. `max` and `min` propagate NaN. `rint` rounds to
 # nearest even. `scale2(x, n)` is x * 2^n for integer-valued n, `power2(n)` is 2^n where that is a
-# normal number; `exponent` and `mantissa` take x = mantissa * 2^exponent apart, mantissa in [1, 2).
+# normal number, and else no power; `exponent` and `mantissa` take x = mantissa * 2^exponent apart,
+# mantissa in [1, 2).
 PRIMITIVES = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "fma": 3, "sqrt": 1, "abs": 1, "floor": 1,
     "rint": 1,

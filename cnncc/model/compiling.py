@@ -28,7 +28,8 @@ def compile(
     net's parameters, such as `classes=100`.
 
     `target`: `cpu`, or `interp`, which interprets the kernels slowly as they are defined. `batch`:
-    plan the memory for this batch size now rather than at the first call; other sizes still work.
+    plan the memory for this batch size now rather than at the first call, and choose for it how
+    convolutions are computed; other sizes still work.
     What the text expects of `memory` is checked for this batch, or for one sample. `train`: compile
     a training step too, which needs a `train` block. `fuse=False`: one kernel per operator, with
     the same results. `precision`: `default`; or `exact`, with which every convolution adds its

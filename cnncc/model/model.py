@@ -115,7 +115,7 @@ class Model:
         if self.training:
             return self.forward(*arrays, **named)
         ready = self._ready
-        outputs = None if ready is None or named else ready.run(arrays)
+        outputs = None if ready is None else ready.run(arrays, named)
         if outputs is None:
             inputs = self._named(arrays, named)
             outputs = self._programs.inference.run(inputs)

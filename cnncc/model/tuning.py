@@ -25,7 +25,7 @@ from cnncc.model.network import Network
 from cnncc.model.programs import Options, Programs
 from cnncc.model.turns import Contestant, Turns, calls_compared, compared
 from cnncc.ops.base import Op
-from cnncc.passes.choices import NONE, Choice, Choices, form
+from cnncc.passes.choices import Choice, Choices, form
 from cnncc.passes.winograd import choices as algorithms_of
 from cnncc.passes.winograd import costs
 from cnncc.targets.cpu.profile import Timer, stopwatch
@@ -131,16 +131,17 @@ def tune(
     where a call takes little time. Raises what compiling raises, and CompilerBug when another tile
     gives other bits.
     """
-    tuner = _Tuner(network, inputs, replace(options, choices=NONE), turns, timer, progress)
+    by_model = Choices(batch=batch)
+    tuner = _Tuner(network, inputs, replace(options, choices=by_model), turns, timer, progress)
     found: list[Found] = []
-    choices = NONE
+    choices = by_model
     for groups_of in (tuner.algorithms, tuner.widths) if not options.exact else (tuner.widths,):
         more = tuner.search(choices, groups_of)
         found += more
         choices = choices.joined(_chosen(more))
     call = tuner.whole(choices) if choices else None
     if call is not None and call.is_slower:
-        choices = NONE  # what layers gain is lost between them
+        choices = by_model  # what layers gain is lost between them
     precision = "exact" if options.exact else "default"
     name = network.inference.module.name
     key = Key(tuner.threads, batch, precision)
@@ -183,10 +184,11 @@ class _Tuner:
     def algorithms(self, base: Contestant) -> list[Group]:
         """Convolutions with several algorithms."""
         graph, module = self.network.inference.graph, self.network.inference.module
-        chosen = algorithms_of(graph)
+        model = self.options.choices
+        chosen = algorithms_of(graph, model)
         groups = []
         for text, nodes in _by_form(graph).items():
-            by_value = costs(nodes[0], graph)
+            by_value = costs(nodes[0], graph, model.batch)
             if not by_value or not allowed(Choices({text: Choice(0)}), module):
                 continue
             before = chosen.get(nodes[0].name, 0)
@@ -276,7 +278,7 @@ class _Tuner:
 
     def whole(self, choices: Choices) -> Turns:
         """Whole calls with the models' choices and with these."""
-        with self.contestant(NONE, "whole calls") as before, \
+        with self.contestant(self.options.choices, "whole calls") as before, \
                 self.contestant(choices, "whole calls") as after:  # fmt: skip
             turns = self.turns or _turns_for(before, self.timer)
         return calls_compared(before, after, turns, self.timer)

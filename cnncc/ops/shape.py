@@ -26,6 +26,12 @@ class Reshape(Op):
     shape: tuple[Extent, ...]
     linear: ClassVar[tuple[int, ...]] = (0,)
 
+    @property
+    def reads_once(self) -> bool:
+        """To a vector the loops are those of the input, so what computes that can store elsewhere
+        at once; other shapes divide."""
+        return len(self.shape) == 1
+
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         (x,) = types
         if x.elements != product(self.shape):

@@ -23,11 +23,16 @@ import numpy as np
 
 from cnncc.loops.ir import Value, prim
 
-POINTS = {4: ("0", "1", "-1"), 6: ("0", "3/4", "-3/4", "3/2", "-3/2")}
-"""By n. For n = 6 the relative error of F(4, 3) on a sum of 256 * 9 products is half of that with
-0, +-1, +-2, and the entries of A and B are short binary numbers."""
+POINTS = {
+    4: ("0", "1", "-1"),
+    5: ("1/2", "-1/2", "5/4", "-5/4"),
+    6: ("0", "3/4", "-3/4", "3/2", "-3/2"),
+}
+"""By n. For n = 5 pairs alone have half the error that zero, a pair and another point have. For
+n = 6 the relative error of F(4, 3) on a sum of 256 * 9 products is half of that with 0, +-1, +-2.
+The entries of A and B are short binary numbers."""
 
-OUTPUTS = {3: (2, 4), 5: (2,)}
+OUTPUTS = {2: (4,), 3: (2, 4), 4: (2, 3), 5: (2,)}
 """The m of F(m, r) by the number of taps r."""
 
 Matrix = tuple[tuple[Fraction, ...], ...]

@@ -1,5 +1,4 @@
-"""Winograd's minimal filtering F(m x m, r x r) as operators: a convolution with stride 1 in fewer
-multiplications.
+"""Winograd's filtering F(m x m, r x r) as operators: convolutions in fewer multiplications.
 
     y = A^T [ sum over c of (G w G^T) * (B^T d B) ] A
 
@@ -8,8 +7,12 @@ of the n x n places of a tile are independent: at every place p a matrix product
 group by group. `passes/winograd.py` puts these operators in the place of a convolution; results
 differ from it by rounding.
 
-    u = winograd_filter(w)       w [K, C / groups, r, r] -> u [K, C / groups, n n]
-    v = winograd_input(x)        x [*, C, h, w]          -> v [*, C, n n, tiles]
+With stride s the k taps of a window fall on s phases of an axis (`ops/strided_phases.py`), on each
+at most r = k / s, rounded up. So the s s phases of a channel are channels of a convolution with
+stride 1 and r x r taps, zeros where a phase has fewer, and are summed like others.
+
+    u = winograd_filter(w)       w [K, C / groups, k, k] -> u [K, s s C / groups, n n]
+    v = winograd_input(x)        x [*, C, h, w]          -> v [*, s s C, n n, tiles]
     z = winograd_product(v, u)                           -> z [*, K, n n, tiles]
     y = winograd_output(z, bias)                         -> y [*, K, h', w']
 
@@ -43,8 +46,9 @@ from cnncc.loops.ir import (
 from cnncc.ops.base import Array, Cost, Op, Sample, operator
 from cnncc.ops.conv import ranges
 from cnncc.ops.conv_channels import channels, check_groups, grouped
+from cnncc.ops.strided_phases import of_phases, phase_channel, phased, taps_of
 from cnncc.ops.sums import block_of, summed
-from cnncc.ops.toom_cook import OUTPUTS, filtering, floats, times, times_paired
+from cnncc.ops.toom_cook import filtering, floats, times, times_paired
 from cnncc.tensor import DType, Extent, TensorType, evaluate
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -72,64 +76,91 @@ class _Straight:
 @operator("winograd_filter")
 @dataclass(frozen=True)
 class WinogradFilter(Op):
-    """w [K, C, r, r] -> u [K, C, n n]: G w G^T."""
+    """w [K, C, k, k] -> u [K, s s C, n n]: G w G^T of each of the s s phases, phases first."""
 
     m: int
     taps: int = 3
+    stride: int = 1
 
     linear = (0,)
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
         (w,) = types
-        if w.batched or w.shape[2:] != (self.taps, self.taps):
-            r = self.taps
-            raise ShapeError("E0201", f"winograd_filter takes [K, C, {r}, {r}], but got {w}")
-        return w.with_shape((*w.shape[:2], filtering(self.m, self.taps).length ** 2))
+        if w.batched or len(w.shape) != 4 or not self._fits(w):
+            raise ShapeError("E0201", f"winograd_filter takes [K, C, k, k], but got {w}")
+        k, c = w.shape[:2]
+        return w.with_shape((k, self.stride**2 * c, filtering(self.m, self.taps).length ** 2))
+
+    def _fits(self, w: TensorType) -> bool:
+        down, along = w.shape[2:]
+        return down == along and isinstance(down, int) and taps_of(down, self.stride) == self.taps
 
     def reference(self, *arrays: Array) -> Array:
         (w,) = arrays
-        g = floats(filtering(self.m, self.taps).g).astype(w.dtype)
-        return np.asarray(np.einsum("ai,kcij,bj->kcab", g, w, g).reshape(*w.shape[:2], -1))
+        s, r = self.stride, self.taps
+        k, c, size, _ = w.shape
+        g = floats(filtering(self.m, r).g).astype(w.dtype)
+        whole = np.pad(w, [(0, 0), (0, 0), *[(0, s * r - size)] * 2])
+        phases = whole.reshape(k, c, r, s, r, s)
+        u = np.einsum("ai,kcipjq,bj->kpqcab", g, phases, g)
+        return np.asarray(u.reshape(k, s * s * c, -1))
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n, f, name = NestBuilder(), filtering(self.m, self.taps), _Straight()
-        r = self.taps
-        w, u = n.input("w", types[0], f"k c {r} {r}"), n.output("u", out, f"k c {f.length**2}")
-        place: tuple[Index, ...] = (Var("i_k"), Var("i_c"))
-        taps = [[name(w[(*place, a, b)]) for b in range(r)] for a in range(r)]
+        r, s, size = self.taps, self.stride, types[0].shape[2]
+        w = n.input("w", types[0], f"k c {size} {size}")
+        channels = "c" if s == 1 else "phases"
+        u = n.output("u", out, f"k {channels} {f.length**2}")
+        k, c = Var("i_k"), Var("i_c")
+
+        def tap(a: int, b: int) -> Value:
+            at = (k, c, phased(a, "i_p", s), phased(b, "i_q", s))
+            return name(w[at] if size == s * r else w.padded(at, 0.0))
+
+        taps = [[tap(a, b) for b in range(r)] for a in range(r)]
         made = _transposed([times(f.g, column, name) for column in _transposed(taps)])
         rows = [times(f.g, row, name) for row in made]
+        inputs = n.size("c", types[0].shape[1])
         stores = [
-            u.store((*place, a * f.length + b), v)
+            u.store((k, phase_channel(inputs, s), a * f.length + b), v)
             for a, row in enumerate(rows)
             for b, v in enumerate(row)
         ]
-        axes = [("i_k", n.size("k", out.shape[0])), ("i_c", n.size("c", out.shape[1]))]
-        return n.nest(parallel(axes, *name.statements, *stores))
+        axes = [("i_k", n.size("k", out.shape[0])), ("i_c", inputs)]
+        return n.nest(parallel(axes, *of_phases(s, *name.statements, *stores)))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for taps, outputs in OUTPUTS.items():
-            for m in outputs:
-                w = TensorType(DType.F32, (5, 3, taps, taps), batched=False)
-                yield Sample(cls(m, taps), (w,), exact=m + taps == 5)
+        for m, size, stride in dict.fromkeys(case[:3] for case in CASES):
+            w = TensorType(DType.F32, (5, 3, size, size), batched=False)
+            taps = taps_of(size, stride)
+            yield Sample(cls(m, taps, stride), (w,), exact=(m, taps) == (2, 3))
 
 
 @operator("winograd_input")
 @dataclass(frozen=True)
 class WinogradInput(Op):
-    """x [*, C, h, w] -> v [*, C, n n, tiles]: B^T d B of every tile, zeros outside x."""
+    """x [*, C, h, w] -> v [*, s s C, n n, tiles]: B^T d B of every tile of each of the s s phases,
+    phases first, zeros outside x. `size`: taps of the window that the pads belong to.
+    """
 
     m: int
     pads: Pads
-    taps: int = 3
+    size: int = 3
+    stride: int = 1
 
     linear = (0,)
+
+    @property
+    def taps(self) -> int:
+        """Of a phase, along an axis."""
+        return taps_of(self.size, self.stride)
 
     def extents(self, x: TensorType) -> tuple[Extent, ...]:
         """Of the convolution's result."""
         return tuple(
-            e + (sum(p) - (self.taps - 1)) for e, p in zip(x.spatial, self.pads, strict=True)
+            (e + (sum(p) - self.size)) // self.stride + 1
+            for e, p in zip(x.spatial, self.pads, strict=True)
         )
 
     def infer(self, types: tuple[TensorType, ...]) -> TensorType:
@@ -137,51 +168,65 @@ class WinogradInput(Op):
         if not x.batched or x.rank != 2:
             raise ShapeError("E0201", f"winograd_input takes [*, C, h, w], but got {x}")
         h, w = (tiles(e, self.m) for e in self.extents(x))
-        return x.with_shape((x.channels, filtering(self.m, self.taps).length ** 2, h * w))
+        places = filtering(self.m, self.taps).length ** 2
+        return x.with_shape((self.stride**2 * x.channels, places, h * w))
 
     def oracle(self, types: tuple[TensorType, ...], arrays: Sequence[Array]) -> Array:
         (x,) = arrays
-        f = filtering(self.m, self.taps)
+        f, s = filtering(self.m, self.taps), self.stride
         h, w = (evaluate(tiles(e, self.m), {}) for e in self.extents(types[0]))
-        amounts = [
-            (lo, max(0, (t - 1) * self.m + f.length - lo - e))
-            for (lo, _), t, e in zip(self.pads, (h, w), x.shape[2:], strict=True)
-        ]
-        seen = np.pad(x, [(0, 0), (0, 0), *amounts])
-        windows = np.lib.stride_tricks.sliding_window_view(seen, (f.length, f.length), (2, 3))
-        d = windows[:, :, : h * self.m : self.m, : w * self.m : self.m]
+        seen = np.pad(x, [(0, 0), (0, 0), *self._outside(x.shape[2:], (h, w))])
         bt = floats(f.bt).astype(x.dtype)
-        v = np.einsum("ai,nchwij,bj->ncabhw", bt, d, bt)
-        return np.asarray(v.reshape(*x.shape[:2], f.length**2, h * w))
+        phases = []
+        for p, q in np.ndindex(s, s):
+            windows = np.lib.stride_tricks.sliding_window_view(
+                seen[:, :, p::s, q::s], (f.length, f.length), (2, 3)
+            )
+            d = windows[:, :, : h * self.m : self.m, : w * self.m : self.m]
+            phases.append(np.einsum("ai,nchwij,bj->ncabhw", bt, d, bt))
+        v = np.concatenate(phases, axis=1)
+        return np.asarray(v.reshape(*v.shape[:2], f.length**2, h * w))
+
+    def _outside(self, extents: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int]]:
+        """Positions before and behind each axis that the tiles read."""
+        length = filtering(self.m, self.taps).length
+        return [
+            (lo, max(0, ((t - 1) * self.m + length) * self.stride - lo - e))
+            for (lo, _), t, e in zip(self.pads, counts, extents, strict=True)
+        ]
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
         n, f, name = NestBuilder(), filtering(self.m, self.taps), _Straight()
-        x, v = n.input("x", types[0], "n c s0 s1"), n.output("v", out, f"n c {f.length**2} t")
+        s = self.stride
+        x, c = n.input("x", types[0], "n c s0 s1"), Var("i_c")
+        v = n.output("v", out, f"n {'c' if s == 1 else 'phases'} {f.length**2} t")
         counts = [n.size(f"t{a}", tiles(e, self.m)) for a, e in enumerate(self.extents(types[0]))]
-        sample: tuple[Index, ...] = (Var("i_n"), Var("i_c"))
         lows = [n.size(f"lo{a}", lo) for a, (lo, _) in enumerate(self.pads)]
-        starts = [Var(f"i_s{a}") * self.m + lows[a] * -1 for a in range(2)]
-        d = [
-            [name(x.padded((*sample, starts[0] + a, starts[1] + b), 0.0)) for b in range(f.length)]
-            for a in range(f.length)
-        ]
+        starts = [Var(f"i_s{a}") * (self.m * s) + lows[a] * -1 for a in range(2)]
+
+        def seen(a: int, b: int) -> Value:
+            down, along = starts[0] + phased(a, "i_p", s), starts[1] + phased(b, "i_q", s)
+            return name(x.padded((Var("i_n"), c, down, along), 0.0))
+
+        d = [[seen(a, b) for b in range(f.length)] for a in range(f.length)]
         made = _transposed([times(f.bt, column, name) for column in _transposed(d)])
         rows = [times(f.bt, row, name) for row in made]
-        tile = Var("i_s0") * counts[1] + Var("i_s1")
+        inputs = n.size("c", types[0].channels)
+        of_phase, tile = phase_channel(inputs, s), Var("i_s0") * counts[1] + Var("i_s1")
         stores = [
-            v.store((*sample, a * f.length + b, tile), value)
+            v.store((Var("i_n"), of_phase, a * f.length + b, tile), value)
             for a, row in enumerate(rows)
             for b, value in enumerate(row)
         ]
         axes = [("i_n", n.size("n", n.sizes["n"])), ("i_s0", counts[0]), ("i_s1", counts[1]),
-                ("i_c", n.size("c", out.channels))]  # fmt: skip
-        return n.nest(parallel(axes, *name.statements, *stores))
+                ("i_c", inputs)]  # fmt: skip
+        return n.nest(parallel(axes, *of_phases(s, *name.statements, *stores)))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for m, taps, h, w, pads in CASES:
+        for m, size, stride, h, w, pads in CASES:
             x = TensorType(DType.F32, (3, h, w), batched=True)
-            yield Sample(cls(m, pads, taps), (x,), exact=m + taps == 5)
+            yield Sample(cls(m, pads, size, stride), (x,), exact=m + taps_of(size, stride) == 5)
 
 
 @operator("winograd_product")
@@ -321,23 +366,28 @@ class WinogradOutput(Op):
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        for m, taps, h, w, pads in CASES:
-            v = WinogradInput(m, pads, taps)
+        for m, size, stride, h, w, pads in CASES:
+            v = WinogradInput(m, pads, size, stride)
             x = TensorType(DType.F32, (3, h, w), batched=True)
             extents = v.extents(x)
             z = v.infer((x,)).with_shape((5, *v.infer((x,)).shape[1:]))
             bias = TensorType(DType.F32, (5,), batched=False)
-            op = cls(m, (extents[0], extents[1]), taps)
+            op = cls(m, (extents[0], extents[1]), v.taps)
             yield Sample(op, (z,), exact=True)
             yield Sample(op, (z, bias), exact=True)
 
 
-CASES: tuple[tuple[int, int, int, int, Pads], ...] = (  # m, taps, h, w, pads
-    (2, 3, 6, 8, ((1, 1), (1, 1))),
-    (2, 3, 7, 5, ((0, 0), (2, 1))),
-    (4, 3, 8, 12, ((1, 1), (1, 1))),
-    (4, 3, 7, 9, ((1, 1), (0, 2))),
-    (2, 5, 6, 9, ((2, 2), (1, 3))),
+CASES: tuple[tuple[int, int, int, int, int, Pads], ...] = (  # m, size, stride, h, w, pads
+    (2, 3, 1, 6, 8, ((1, 1), (1, 1))),
+    (2, 3, 1, 7, 5, ((0, 0), (2, 1))),
+    (4, 3, 1, 8, 12, ((1, 1), (1, 1))),
+    (4, 3, 1, 7, 9, ((1, 1), (0, 2))),
+    (2, 5, 1, 6, 9, ((2, 2), (1, 3))),
+    (4, 3, 2, 11, 16, ((1, 1), (1, 0))),
+    (4, 4, 2, 12, 13, ((1, 2), (0, 0))),
+    (2, 7, 2, 13, 12, ((3, 3), (3, 2))),
+    (3, 4, 1, 8, 9, ((1, 2), (0, 3))),
+    (4, 11, 4, 27, 35, ((0, 0), (2, 1))),
 )
 
 

@@ -1,5 +1,6 @@
-"""What was measured to be better than what the cost models choose, as data: `compiler.kernels` and
-the CPU target are handed a `Choices` and ask it before they ask their models.
+"""What decides between several ways to compute a layer, as data: for how many samples in a call the
+cost models are asked, and what was measured to be better than what they choose. `compiler.kernels`
+and the CPU target are handed a `Choices` and ask it before their models.
 
 A choice belongs to the form of a node, its operator with attributes and types, so that it holds for
 every layer of that form. Which algorithm computes a convolution is a choice under `precision =
@@ -9,7 +10,7 @@ every layer of that form. Which algorithm computes a convolution is a choice und
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.terms import print_operator
@@ -29,18 +30,21 @@ class Choice:
 @dataclass(frozen=True)
 class Choices:
     """By the form of a node. algorithms: the m of F(m x m, r x r) for a convolution, 0 for its
-    definition. widths: positions of the register tile of the kernel that computes the node.
+    definition. widths: positions of the register tile of the kernel that computes the node. batch:
+    samples of a call.
     """
 
     algorithms: Mapping[str, Choice] = field(default_factory=dict)
     widths: Mapping[str, Choice] = field(default_factory=dict)
+    batch: int = 1
 
     def __bool__(self) -> bool:
         return bool(self.algorithms or self.widths)
 
     def joined(self, other: Choices) -> Choices:
-        """Both; where they speak of one form, the other's."""
-        return Choices({**self.algorithms, **other.algorithms}, {**self.widths, **other.widths})
+        """Both, for as many samples; where they speak of one form, the other's."""
+        algorithms = {**self.algorithms, **other.algorithms}
+        return replace(self, algorithms=algorithms, widths={**self.widths, **other.widths})
 
     def widths_in(self, graph: Graph) -> dict[str, int]:
         """The widths of the nodes of a graph, by name."""

@@ -1,10 +1,10 @@
 """Which convolutions of a network are computed by Winograd's minimal filtering, and their
 replacement in the graph.
 
-A rule of shapes alone decides, so that a network has the same bits on every machine, unless what
-was measured there (`Choices`) says otherwise. Only inference is rewritten. A result differs from
-the direct one by rounding, by a few times the error that the direct one has itself; `precision =
-"exact"` leaves every convolution as it is.
+A rule of shapes and of the samples in a call decides, so that a network has the same bits on every
+machine, unless what was measured there (`Choices`) says otherwise. Only inference is rewritten. A
+result differs from the direct one by rounding, by a few times the error that the direct one has
+itself; `precision = "exact"` leaves every convolution as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.ops.conv import Conv
+from cnncc.ops.strided_phases import taps_of
 from cnncc.ops.toom_cook import OUTPUTS
 from cnncc.ops.winograd import (
     WinogradFilter,
@@ -23,7 +24,7 @@ from cnncc.ops.winograd import (
 )
 from cnncc.passes.choices import NONE, Choices, form
 
-FEWEST_CHANNELS = 16  # of a group's either side: below, the transforms take longer than they save
+FEWEST_CHANNELS = 12  # of a group's either side, phases too: below, transforms take what is saved
 FEWEST = 1 << 20  # multiply-adds: three more kernels take as long as some hundred thousand
 CACHED = 1 << 18  # from so many weights on they are not still in a cache of the core
 READ = 8  # multiply-adds that a weight from further away costs, as it comes while others are used
@@ -47,7 +48,7 @@ def choices(graph: Graph, measured: Choices = NONE) -> dict[str, int]:
     """The m of F(m x m, r x r) for every node that is to be replaced. What was measured decides
     where it can.
     """
-    found = {node.name: chosen(node, graph) for node in graph.nodes}
+    found = {node.name: chosen(node, graph, measured.batch) for node in graph.nodes}
     if measured.algorithms:
         for node in graph.nodes:
             choice = measured.algorithms.get(form(node, graph))
@@ -56,24 +57,26 @@ def choices(graph: Graph, measured: Choices = NONE) -> dict[str, int]:
     return {name: m for name, m in found.items() if m}
 
 
-def chosen(node: Node, graph: Graph) -> int | None:
-    """The m of F(m x m, r x r) for a node, None where it stays as it is."""
+def chosen(node: Node, graph: Graph, batch: int = 1) -> int | None:
+    """The m of F(m x m, r x r) for a node in calls with so many samples, None where it stays as it
+    is.
+    """
     sizes = _sizes(node, graph)
     if sizes is None or sizes.fewest < FEWEST_CHANNELS or sizes.products < FEWEST:
         return None
-    found = costs(node, graph)
+    found = costs(node, graph, batch)
     best = min(OUTPUTS[sizes.taps], key=lambda m: found[m])
     return best if found[best] < GAIN * found[0] else None
 
 
-def costs(node: Node, graph: Graph) -> dict[int, float]:
-    """What each way to compute a convolution costs by the model, in multiply-adds of one sample, by
-    the m of F(m x m, r x r), 0 for its definition; none where there is but one way.
+def costs(node: Node, graph: Graph, batch: int = 1) -> dict[int, float]:
+    """What each way to compute a convolution costs by the model, in multiply-adds per sample of a
+    call, by the m of F(m x m, r x r), 0 for its definition; none where there is but one way.
     """
     sizes = _sizes(node, graph)
     if sizes is None:
         return {}
-    return {0: sizes.direct(), **{m: sizes.cost(m) for m in OUTPUTS[sizes.taps]}}
+    return {0: sizes.direct(batch), **{m: sizes.cost(m, batch) for m in OUTPUTS[sizes.taps]}}
 
 
 @dataclass(frozen=True)
@@ -85,26 +88,33 @@ class _Sizes:
     groups: int
     h: int
     w: int
-    taps: int
+    size: int  # of the window, along each axis
+    stride: int
+
+    @property
+    def taps(self) -> int:
+        """Of a phase, along each axis."""
+        return taps_of(self.size, self.stride)
 
     @property
     def fewest(self) -> int:
         """Channels of a group on the side that has fewer."""
-        return min(self.c, self.k // self.groups)
+        return min(self.stride**2 * self.c, self.k // self.groups)
 
     @property
     def products(self) -> int:
         """Of the definition."""
-        return self.taps**2 * self.c * self.k * self.h * self.w
+        return self.size**2 * self.c * self.k * self.h * self.w
 
-    def direct(self) -> float:
-        return _products(self.taps**2 * self.c * self.k, self.h * self.w)
+    def direct(self, batch: int) -> float:
+        return _products(self.size**2 * self.c * self.k, self.h * self.w, batch)
 
-    def cost(self, m: int) -> float:
+    def cost(self, m: int, batch: int) -> float:
         """The products, the weights that are read for them, and the transforms."""
         places, count = (m + self.taps - 1) ** 2, -(-self.h // m) * -(-self.w // m)
-        transformed = places * count * (self.c * self.groups + self.k)
-        return _products(places * self.c * self.k, count) + TRANSFORM * transformed
+        inputs = self.stride**2 * self.c
+        transformed = places * count * (inputs * self.groups + self.k)
+        return _products(places * inputs * self.k, count, batch) + TRANSFORM * transformed
 
 
 def _sizes(node: Node, graph: Graph) -> _Sizes | None:
@@ -112,21 +122,27 @@ def _sizes(node: Node, graph: Graph) -> _Sizes | None:
     if not isinstance(op, Conv) or not node.type.batched or op.tiles:
         return None
     axes = tuple(op.window)
-    taps = axes[0].size
-    if len(axes) != 2 or any((a.size, a.stride, a.dilation) != (taps, 1, 1) for a in axes):
+    size, stride = axes[0].size, axes[0].stride
+    if len(axes) != 2 or any((a.size, a.stride, a.dilation) != (size, stride, 1) for a in axes):
         return None
     _, w, *bias = graph.types(node)
-    if taps not in OUTPUTS or (bias and bias[0].shape != node.type.shape[:1]):
+    if (stride > 1 and op.groups > 1) or taps_of(size, stride) not in OUTPUTS:
+        return None  # the phases of all groups would lie beside each other
+    if bias and bias[0].shape != node.type.shape[:1]:
         return None
     match (*w.shape[:2], *node.type.spatial):
         case (int(k), int(c), int(h), int(width)):
-            return _Sizes(k, c, op.groups, h, width, taps)
+            return _Sizes(k, c, op.groups, h, width, size, stride)
     return None
 
 
-def _products(weights: int, positions: int) -> float:
-    """Of every weight with as many numbers as there are positions."""
-    return weights * (max(positions + READ, STREAM) if weights > CACHED else positions)
+def _products(weights: int, positions: int, batch: int) -> float:
+    """Of every weight with as many numbers as there are positions; a weight is read once for all
+    samples.
+    """
+    if weights <= CACHED:
+        return weights * positions
+    return weights * max(positions + READ / batch, STREAM / batch)
 
 
 def _replaced(node: Node, graph: Graph, m: int) -> list[Node]:
@@ -134,7 +150,8 @@ def _replaced(node: Node, graph: Graph, m: int) -> list[Node]:
     assert isinstance(op, Conv)
     x, w, *bias = (graph[name] for name in node.inputs)
     first, second = op.window
-    taps = first.size
+    size, stride = first.size, first.stride
+    taps = taps_of(size, stride)
     pads = ((first.lo, first.hi), (second.lo, second.hi))
     taken = {n.name for n in graph.nodes}
 
@@ -144,8 +161,8 @@ def _replaced(node: Node, graph: Graph, m: int) -> list[Node]:
         t = op.infer(tuple(n.type for n in of))
         return Node(name, op, tuple(n.name for n in of), t, node.origin)
 
-    u = made("filter", WinogradFilter(m, taps), w)
-    v = made("tiles", WinogradInput(m, pads, taps), x)
+    u = made("filter", WinogradFilter(m, taps, stride), w)
+    v = made("tiles", WinogradInput(m, pads, size, stride), x)
     z = made("product", WinogradProduct(op.groups), v, u)
     h, width = node.type.spatial
     result = replace(

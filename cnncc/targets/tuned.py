@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncc import __version__
-from cnncc.passes.choices import NONE, Choice, Choices
+from cnncc.passes.choices import Choice, Choices
 
 VERSION = 1
 LARGEST = 16 << 20
@@ -68,13 +68,17 @@ def is_used() -> bool:
 
 
 def saved_choices(key: Key) -> Choices:
-    """The saved choices for calls of this kind, on this machine; none with CNNCC_TUNED=0."""
+    """The choices for calls of this kind on this machine: what was saved, or with CNNCC_TUNED=0
+    nothing.
+    """
     if not is_used():
-        return NONE
+        return Choices(batch=key.batch)
     found = [r for r in _read(key.threads) if (r.precision, r.batch) == (key.precision, key.batch)]
-    by_kind = {k: {r.form: Choice(r.value, r.seconds, r.before) for r in found if r.kind == k}
-               for k in KINDS}  # fmt: skip
-    return Choices(*by_kind.values())
+    algorithms, widths = (
+        {r.form: Choice(r.value, r.seconds, r.before) for r in found if r.kind == kind}
+        for kind in KINDS
+    )
+    return Choices(algorithms, widths, key.batch)
 
 
 def save_choices(key: Key, choices: Choices, settled: Mapping[str, Iterable[str]]) -> Path:

@@ -32,13 +32,15 @@ net n {{
 
 @pytest.mark.parametrize(("dtype", "channels"), [(DType.F32, 512), (DType.F64, 256)])
 def test_only_such_positions_are_apart(dtype: DType, channels: int) -> None:
-    def pitch(*shape: int) -> int:
-        halo = ((1, 1),) * (len(shape) - 1)
+    def pitch(*shape: int, border: tuple[int, int] = (0, 0)) -> int:
+        halo = (border,) * (len(shape) - 1)
         return place(TensorType(dtype, shape), 2, 1, halo, 8, False).strides[-1]
 
     assert pitch(channels, 2, WIDTH) == channels + ALIGN // dtype.bytes
     assert pitch(channels, WIDTH) == channels + ALIGN // dtype.bytes
     assert pitch(channels, 2, WAYS) == channels
+    assert pitch(channels, 2, WAYS - 1, border=(1, 1)) == channels + ALIGN // dtype.bytes
+    assert pitch(channels, 2, WAYS - 2, border=(1, 1)) == channels
     assert pitch(channels - 1, 2, WIDTH) == channels - 1
 
 

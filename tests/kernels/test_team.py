@@ -144,6 +144,34 @@ def test_the_caller_does_not_wait_for_a_thread_that_never_comes(make_team, entri
     run.on(team, entries.claimed)
 
 
+def test_threads_that_do_not_come_are_taken_off_the_callers_core(make_team, entries, monkeypatch):
+    """No thread comes here at all; looked for every 256 calls."""
+    team, run, looks = make_team(2), Run(2, 1, additions=1), []
+    monkeypatch.setattr(team, "_threads", [threading.current_thread()])  # which does not serve
+    monkeypatch.setattr(team, "_move_away", lambda: looks.append(len(calls)))
+    calls = []
+    for call in range(1, 600):
+        calls.append(call)
+        run.on(team, entries.claimed)
+    assert looks == [256, 512]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cores are chosen on Linux only")
+def test_a_thread_that_was_moved_may_come_back(make_team, entries):
+    from cnncc.targets.cpu.host import allowed_cores, core
+
+    team, run = make_team(2), Run(2, 3)
+    run.on(team, entries.claimed)
+    (thread,) = team._threads
+    before = allowed_cores(thread.native_id)
+    assert core() in before
+    assert before == os.sched_getaffinity(0)
+    for _ in range(50):
+        team._move_away()
+        run.on(team, entries.claimed)
+    assert allowed_cores(thread.native_id) == before
+
+
 def test_late_threads_help(make_team, entries):
     team = make_team(2, spins=10)
     run = Run(2, 30, additions=400_000)

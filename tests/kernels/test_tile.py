@@ -155,6 +155,16 @@ def product(x, w, y, channels, step):
 """  # noqa: E501
 
 
+@pytest.mark.parametrize(("first", "step", "some"), [(0, 1, 3), (1, 1, 2), (0, 2, 2), (2, 1, 1)])
+def test_some_positions_of_a_tile(first, step, some):
+    body = [f"store_tile(out, 5, 32, 16, pick(SOME, tile, {first}, {step}))"]
+    shapes = f"SOME = shape({some}, 2, 16)"
+    text = text_of(body, 3, 2, 16).replace("\n\n\n@", f"\n{shapes}\n\n\n@")
+    compiled, twin = both(text, "f32", 120)
+    assert primitives.same_bits(compiled, twin)
+    assert np.count_nonzero(twin != -77) == 32 * some
+
+
 def test_a_tile_of_sums_stays_in_registers():
     machine = detect()
     if machine.isa != "avx512":

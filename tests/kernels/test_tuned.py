@@ -44,7 +44,7 @@ def test_what_is_kept_is_found() -> None:
 )
 def test_only_by_calls_of_the_same_kind(other: Key) -> None:
     saved()
-    assert saved_choices(other) == NONE
+    assert saved_choices(other) == Choices(batch=other.batch)
     save_choices(other, Choices({"conv a": Choice(2)}), NOTHING)
     assert saved_choices(KEY) == CHOICES
 

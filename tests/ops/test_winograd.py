@@ -27,15 +27,21 @@ FORMS = [(m, taps) for taps, outputs in OUTPUTS.items() for m in outputs]
 
 
 def chain(
-    x: np.ndarray, w: np.ndarray, m: int, pads: Pads, groups: int, dtype: type = np.float32
+    x: np.ndarray,
+    w: np.ndarray,
+    m: int,
+    pads: Pads,
+    stride: int,
+    groups: int,
+    dtype: type = np.float32,
 ) -> np.ndarray:
     """The four operators, one after the other, through the interpreter."""
     float_type = DType.F32
     tx = TensorType(float_type, x.shape[1:], batched=True)
     tw = TensorType(float_type, w.shape, batched=False)
     batch = len(x)
-    taps = w.shape[-1]
-    v_op, u_op = WinogradInput(m, pads, taps), WinogradFilter(m, taps)
+    v_op = WinogradInput(m, pads, w.shape[-1], stride)
+    u_op = WinogradFilter(m, v_op.taps, stride)
     product = WinogradProduct(groups)
     tv, tu = v_op.infer((tx,)), u_op.infer((tw,))
     tz = product.infer((tv, tu))
@@ -43,12 +49,12 @@ def chain(
     v = run_nest(v_op, (tx,), [x], dtype, batch=batch)
     u = run_nest(u_op, (tw,), [w], dtype, batch=batch)
     z = run_nest(product, (tv, tu), [v, u], dtype, batch=batch)
-    return run_nest(WinogradOutput(m, (h, wide), taps), (tz,), [z], dtype, batch=batch)
+    return run_nest(WinogradOutput(m, (h, wide), v_op.taps), (tz,), [z], dtype, batch=batch)
 
 
-def direct(x: np.ndarray, w: np.ndarray, pads: Pads, groups: int) -> np.ndarray:
+def direct(x: np.ndarray, w: np.ndarray, pads: Pads, stride: int, groups: int) -> np.ndarray:
     """In float64, by the definition."""
-    window = Window(tuple(Axis(w.shape[-1], lo=lo, hi=hi) for lo, hi in pads))
+    window = Window(tuple(Axis(w.shape[-1], stride, lo=lo, hi=hi) for lo, hi in pads))
     return Conv(window, groups).reference(x.astype(np.float64), w.astype(np.float64))
 
 
@@ -76,18 +82,23 @@ def test_entries_of_the_transforms_of_data_are_short_binary_numbers(m: int, taps
         assert all(v * 256 == int(v * 256) for v in row)
 
 
-@pytest.mark.parametrize(("m", "taps", "h", "w", "pads"), CASES)
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("groups", "m", "size", "stride", "h", "w", "pads"),
+    [(groups, *case) for case in CASES for groups in (1, 2) if groups == 1 or case[2] == 1],
+)
 def test_the_chain_is_the_convolution(
-    m: int, taps: int, h: int, w: int, pads: Pads, groups: int
+    groups: int, m: int, size: int, stride: int, h: int, w: int, pads: Pads
 ) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(-4, 5, (2, 6, h, w)).astype(np.float32)
-    kernel = rng.integers(-4, 5, (4, 6 // groups, taps, taps)).astype(np.float32)
-    got, expected = chain(x, kernel, m, pads, groups), direct(x, kernel, pads, groups)
+    kernel = rng.integers(-4, 5, (4, 6 // groups, size, size)).astype(np.float32)
+    got = chain(x, kernel, m, pads, stride, groups)
+    expected = direct(x, kernel, pads, stride, groups)
     assert got.shape == expected.shape
-    if (m, taps) == (2, 3):
+    if (m, size, stride) == (2, 3, 1):
         assert np.array_equal(got, expected)
     assert np.allclose(got, expected, rtol=0, atol=1e-3)
-    exact = chain(x.astype(np.float64), kernel.astype(np.float64), m, pads, groups, np.float64)
+    exact = chain(
+        x.astype(np.float64), kernel.astype(np.float64), m, pads, stride, groups, np.float64
+    )
     assert np.abs(exact - expected).max() < 1e-12

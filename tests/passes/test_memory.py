@@ -94,11 +94,11 @@ def test_portions_shrink_when_the_store_has_grown() -> None:
     expected = runtime.run(inputs)
     again = runtime.ready(inputs)
     assert again is not None
-    repeated = again.run(list(inputs.values()))
+    repeated = again.run((), inputs)
     assert repeated is not None
     assert all(np.array_equal(repeated[k], expected[k]) for k in expected)
     runtime.store.write("of another program", np.zeros((whole.peak - one.peak) // 4, np.float32))
-    assert again.run(list(inputs.values())) is None
+    assert again.run((), inputs) is None
     assert runtime.portion(shape) == 1
     assert runtime.planned(shape).batch == 1
     assert runtime.ready(inputs) is None

@@ -8,7 +8,8 @@ import pytest
 import cnncc
 from cnncc.compiler import front, kernels
 from cnncc.graph.verify import verify
-from cnncc.passes.winograd import with_winograd
+from cnncc.passes.choices import Choices
+from cnncc.passes.winograd import choices, with_winograd
 
 WIDE = "32, 12, 13"
 
@@ -30,6 +31,37 @@ CHAIN = ["winograd_filter", "winograd_input", "winograd_product", "winograd_outp
 )
 def test_a_large_convolution_is_replaced(layer: str) -> None:
     assert operators(net(f"conv(64, {layer})", "64, 12, 13")) == CHAIN
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        ("64, 7x7, stride = 2, pad = 3, fit = floor", "3, 60, 61"),
+        ("96, 11x11, stride = 4, fit = floor", "3, 99, 103"),
+        ("64, 5x5, stride = 2", "16, 41, 41"),
+        ("64, 2x2", "32, 25, 25"),
+        ("64, 4x4, pad = 1", "32, 25, 25"),
+    ],
+)
+def test_so_is_one_with_a_stride_or_an_even_window(layer: str, shape: str) -> None:
+    assert operators(net(f"conv({layer})", shape)) == CHAIN
+
+
+def test_weights_that_are_read_once_for_many_samples_cost_less() -> None:
+    graph = front(net("conv(512, 3x3, pad = same)", "512, 7, 7")).graph
+    assert [choices(graph, Choices(batch=b))["y"] for b in (1, 16)] == [2, 4]
+
+
+def test_a_required_fusion_is_had_for_every_batch() -> None:
+    """The algorithm does not depend on the batch where the text requires something of a kernel."""
+    found = front(
+        "net n {\n  input x: f32[512, 7, 7]\n  a = x -> conv(512, 3x3, pad = same) -> relu\n"
+        "  require fused(a)\n  output y = a\n}\n"
+    )
+    one, many = (
+        kernels(found.graph, found.module, measured=Choices(batch=b)).graph for b in (1, 16)
+    )
+    assert [n.op for n in one.nodes] == [n.op for n in many.nodes]
 
 
 @pytest.mark.parametrize(
@@ -104,17 +136,22 @@ def test_so_is_a_pool_whose_windows_lie_in_one_tile() -> None:
     assert ends("maxpool(3x3)", "32, 24, 24") == [("relu",)], "windows lie in two tiles"
 
 
-def test_both_targets_fused_or_not_have_the_same_bits() -> None:
-    x = np.random.default_rng(0).standard_normal((3, 32, 11, 14)).astype(np.float32)
+STEM = "conv(64, 7x7, stride = 2, pad = 3, fit = floor)"
+STRIDED = net(STEM, "3, 58, 61", " -> batchnorm -> relu")  # the last tiles reach beyond the image
+
+
+@pytest.mark.parametrize(("text", "shape"), [(RESIDUAL, (32, 11, 14)), (STRIDED, (3, 58, 61))])
+def test_both_targets_fused_or_not_have_the_same_bits(text: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
     results = [
-        cnncc.compile(RESIDUAL, target=target, fuse=fuse, num_threads=threads)(x)
+        cnncc.compile(text, target=target, fuse=fuse, num_threads=threads)(x)
         for target, fuse, threads in (
             ("interp", False, None), ("interp", True, None), ("cpu", False, 1), ("cpu", True, 1),
             ("cpu", True, 2),
         )
     ]  # fmt: skip
     assert all(np.array_equal(results[0], other) for other in results[1:])
-    exact = cnncc.compile(RESIDUAL, precision="exact")(x)
+    exact = cnncc.compile(text, precision="exact")(x)
     assert not np.array_equal(results[0], exact)
     assert np.linalg.norm(results[0] - exact) < 2e-6 * np.linalg.norm(exact)
 

@@ -29,8 +29,8 @@ def model() -> cnncc.Model:
 
 
 def longest(model: cnncc.Model, a: object, b: object) -> dict[str, np.ndarray]:
-    """The results of a call with names, which always takes the long way."""
-    return model(a=a, b=b)
+    """The results of a call by position and name, which always takes the long way."""
+    return model(a, b=b)
 
 
 def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
@@ -45,8 +45,21 @@ def test_the_second_call_looks_nothing_up(
     monkeypatch.setattr(Runtime, "run", None)
     second = model(A, B)
     assert same(first, second)
+    assert same(first, model(b=B, a=A))
     assert not any(np.shares_memory(first[k], second[k]) for k in first)
     assert not same(first, model(A * 2, B))
+    assert not same(first, model(b=B, a=A * 2))
+
+
+@pytest.mark.parametrize("channels", [2, 100], ids=["copied", "written where they stay"])
+def test_results_of_any_size_are_new(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = cnncc.compile(f"net n {{\n  input x: f32[{channels}, 5, 5]\n  output x -> relu\n}}\n")
+    x = RNG.standard_normal((1, channels, 5, 5)).astype(np.float32)
+    model(x)
+    monkeypatch.setattr(Runtime, "run", None)
+    results = [model(factor * x) for factor in (np.float32(1), np.float32(2), np.float32(3))]
+    for factor, result in enumerate(results, 1):
+        assert np.array_equal(result, np.maximum(np.float32(factor) * x, 0))
 
 
 def test_parameters_that_changed_are_prepared_again(model: cnncc.Model) -> None:
@@ -81,6 +94,12 @@ def test_nothing_that_does_not_fit_comes_in(model: cnncc.Model) -> None:
     for given in ((A,), (A, B, B), ()):
         with pytest.raises(TypeError, match="takes 2 inputs"):
             model(*given)
+    for named in ({"a": A}, {"a": A, "c": B}, {"a": A, "b": B, "c": B}):
+        with pytest.raises(TypeError, match="takes 2 inputs"):
+            model(**named)
+    for arrays, more in (((A,), {"a": A}), ((A, B), {"b": B})):
+        with pytest.raises(TypeError, match="takes 2 inputs"):
+            model(*arrays, **more)
 
 
 def test_row_numbers_are_checked_each_time() -> None:

@@ -12,8 +12,12 @@ BORDER_INTEGERS = 10
 
 _TEXT = '''"""Fills the border of a channels-last tensor: whole rows outside, else both ends."""
 
-from cnncc.targets.cpu.compiled import compiled
+from cnncc.targets.cpu.compiled import compiled, inlined
+{words}
 
+@inlined
+def fill(y, start, stop):
+{fill}
 
 @compiled("void({t}*, i64*, i64, i64, i64)")
 def kernel(y, table, first, share, shares):
@@ -31,25 +35,47 @@ def kernel(y, table, first, share, shares):
     rows0 = lo0 + e0 + hi0
     rows1 = lo1 + e1 + hi1
     rows = samples * rows0 * rows1
-    for row in range(rows * share // shares, rows * (share + 1) // shares):
-        r1 = row % rows1
-        r0 = row // rows1 % rows0
+    begin = rows * share // shares
+    r1 = begin % rows1
+    r0 = begin // rows1 % rows0
+    for row in range(begin, rows * (share + 1) // shares):
         start = row * pitch
         if lo0 <= r0 < lo0 + e0 and lo1 <= r1 < lo1 + e1:
-            for i in range(start, start + left):
-                y[i] = {fill}
-            for i in range(start + left + inside, start + pitch):
-                y[i] = {fill}
+            fill(y, start, start + left)
+            fill(y, start + left + inside, start + pitch)
         else:
-            for i in range(start, start + pitch):
-                y[i] = {fill}
+            fill(y, start, start + pitch)
+        r1 += 1
+        if r1 == rows1:
+            r1 = 0
+            r0 += 1
+            if r0 == rows0:
+                r0 = 0
 '''
+
+_VECTORS = '''    value = splat{lanes}({t}({value}))
+    while start + {lanes} <= stop:
+        store(y, start, value)
+        start += {lanes}
+    store_tail(y, start, value, stop - start)
+'''
+
+_NUMBERS = '''    for i in range(start, stop):
+        y[i] = {value}
+'''
+
+_LANES = {"f32": 16, "f64": 8}  # a border is often shorter, and then one store
 
 
 def border_text(dtype: str, fill: float) -> str:
     """The module text for an element type and a constant."""
     value = {"inf": "inf", "-inf": "-inf"}.get(repr(fill), repr(fill))
-    text = _TEXT.replace("{t}", dtype).replace("{fill}", value)
+    lanes = _LANES.get(dtype)
+    words = f"from cnncc.targets.cpu.vector import {dtype}, splat{lanes}, store, store_tail\n"
+    text = _TEXT.replace("{words}", words if lanes else "").replace(
+        "{fill}", _VECTORS.replace("{lanes}", str(lanes)) if lanes else _NUMBERS
+    )
+    text = text.replace("{t}", dtype).replace("{value}", value)
     return (
         text.replace("\n\nfrom cnncc", "\n\nfrom math import inf\n\nfrom cnncc", 1)
         if "inf" in value

@@ -8,6 +8,7 @@ ARRIVED = 1 * LINE  # shares completed in this generation
 STOP = 2 * LINE
 ENTRY, JOB = 3 * LINE, 3 * LINE + 1  # addresses, written while the gate is closed
 CLAIMS = 4 * LINE  # a line per share: generation << 24 | phase of its last claim
+TAKEN = CLAIMS + 1  # in the line of its share: how often a thread has taken part of late
 # then a word per thread, 1 while it sleeps, and a word per thread with the address of its lock
 
 CLOSED = 1 << 15

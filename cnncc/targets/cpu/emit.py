@@ -130,7 +130,7 @@ def _segment(
             split = split_phases(nest, keep={schedule.vector})
             schedule = scheduled(split.nest)
         try:
-            return _Segment(split, memory, dtype, schedule, number)
+            return _Segment(split, memory, dtype, schedule, number, held)
         except NotInLanes:
             lanes = 1
     nest = nest.with_body(tuple(map(in_order, nest.body)))
@@ -148,12 +148,19 @@ def _title(nest: Nest, s: Schedule) -> str:
 
 class _Segment:
     def __init__(
-        self, split: Split, memory: Memory, dtype: DType, schedule: Schedule, number: int
+        self,
+        split: Split,
+        memory: Memory,
+        dtype: DType,
+        schedule: Schedule,
+        number: int,
+        held: int = 0,
     ) -> None:
         nest = split.nest
         self.loops, self.inside = parallel_loops(nest)
         self.stretches: Stretches | None = None
-        if (schedule.tile or schedule.rows) and not schedule.overlapping and schedule.lanes > 1:
+        rows = schedule.tile or schedule.rows
+        if rows and schedule.blocked and not schedule.overlapping and schedule.lanes > 1:
             self.stretches = in_stretches(nest, number)
         if self.stretches:
             self.inside = self.stretches.body
@@ -166,7 +173,7 @@ class _Segment:
         self.nest, self.schedule, self.number = nest, schedule, number
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
-            padded=memory.padded, lanes=schedule.lanes, label=str(number),
+            padded=memory.padded, lanes=schedule.lanes, label=str(number), registers=held,
         )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 

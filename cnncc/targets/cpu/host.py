@@ -6,12 +6,15 @@ interpreter lock, so a thread can sleep and be woken inside compiled code.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from collections.abc import Set
+from contextlib import suppress
 from typing import Any
 
 from cnncc.targets.cpu.linker import define
 
-__all__ = ["ACQUIRE", "RELEASE", "YIELD", "new_lock"]
+__all__ = ["ACQUIRE", "RELEASE", "YIELD", "allow_cores", "allowed_cores", "core", "new_lock"]
 
 # PyDLL would hold the interpreter lock while a thread sleeps; the same library as CDLL releases it.
 _python = ctypes.CDLL(None, handle=ctypes.pythonapi._handle)
@@ -49,3 +52,30 @@ def new_lock() -> int:
         raise MemoryError("no more thread locks")
     _python.PyThread_acquire_lock(lock, 1)
     return int(lock)
+
+
+_core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+
+
+def core() -> int:
+    """The number of the core that runs this; -1 where the system does not say."""
+    return int(_core()) if _core is not None else -1
+
+
+def allowed_cores(thread: int | None) -> set[int]:
+    """The cores that a thread may use, by the system's number of it; empty where nobody knows, or
+    the thread is gone.
+    """
+    if sys.platform != "linux" or thread is None:
+        return set()
+    try:
+        return os.sched_getaffinity(thread)
+    except OSError:
+        return set()
+
+
+def allow_cores(thread: int | None, cores: Set[int]) -> None:
+    """Let a thread use these cores only, where the system can."""
+    if sys.platform == "linux" and thread is not None:
+        with suppress(OSError):  # no right to: it stays where it is
+            os.sched_setaffinity(thread, cores)

@@ -38,7 +38,6 @@ from cnncc.targets.cpu.lane import (
     NotInTile,
     spaced,
     split_block,
-    split_lane,
 )
 from cnncc.tensor import DType
 
@@ -113,9 +112,9 @@ class IndexPrinter:
             step, i = spaced(i, VECTOR)
             if step is not None:
                 vector = mul(step, apart) if vector is None else vector + mul(step, apart)
-            times, rest = split_lane(i)
-            if times:
-                lane = mul(times, apart) if lane is None else lane + mul(times, apart)
+            step, rest = spaced(i)
+            if step is not None:
+                lane = mul(step, apart) if lane is None else lane + mul(step, apart)
             if fastest:
                 block, rest = split_block(rest, self.group)
                 total = add(

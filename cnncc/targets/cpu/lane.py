@@ -51,16 +51,6 @@ def spaced(i: Index, var: Var = LANE) -> tuple[Index | None, Index]:
     raise NotInTile(f"{var.name}s are not evenly spaced in {i}")
 
 
-def split_lane(i: Index) -> tuple[int, Index]:
-    """i = coefficient * lane + rest."""
-    step, rest = spaced(i)
-    if step is None:
-        return 0, i
-    if not isinstance(step, Int):
-        raise NotInLanes(f"lanes are not evenly spaced in {i}")
-    return step.value, rest
-
-
 def split_block(i: Index, group: Index | None = None) -> tuple[Index | None, Index]:
     """i = start + rest, when the block's start k0 is a term of its own. A group of channels that is
     whole blocks begins with one: then the start is that of the group's block.

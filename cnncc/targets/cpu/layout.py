@@ -118,7 +118,7 @@ def activation(
     halo = halo or ((0, 0),) * (len(dims) - 2)
     strides = [0] * len(dims)
     strides[innermost] = 1
-    step = _pitch(dims, innermost, t.dtype.bytes)
+    step = _pitch(dims, innermost, t.dtype.bytes, dims[-1] + sum(halo[-1]) if halo else 1)
     start = 0
     for axis in (a for a in range(len(dims) - 1, 0, -1) if a != innermost):
         lo, hi = halo[axis - 2] if axis > 1 else (0, 0)
@@ -129,12 +129,13 @@ def activation(
     return Placement(t, dims, tuple(strides), innermost, start, 0, 1, step * dims[0], halo)
 
 
-def _pitch(dims: tuple[int, ...], innermost: int, item: int) -> int:
-    """Elements from one position to the next: the channels, and a line more where the positions of
-    a register tile would fall into one set of the cache and drive each other out.
+def _pitch(dims: tuple[int, ...], innermost: int, item: int, row: int) -> int:
+    """Elements from one position to the next: the channels, and a line more where the positions
+    under a register tile, at most a `row` with its border, would fall into one set of the cache and
+    drive each other out.
     """
     channels = dims[innermost]
-    aliasing = channels * item % ALIASING == 0 and dims[-1] > WAYS
+    aliasing = channels * item % ALIASING == 0 and row > WAYS
     return channels + ALIGN // item if aliasing and innermost == 1 and len(dims) > 2 else channels
 
 

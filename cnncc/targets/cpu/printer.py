@@ -9,7 +9,7 @@ schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -28,16 +28,19 @@ from cnncc.loops.ir import (
     Load,
     Mod,
     Prim,
+    Ref,
     Size,
     Statement,
     Store,
     Value,
     Var,
+    add,
 )
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.bases import parted, shared, total
+from cnncc.targets.cpu.columns import Columns, columns_of
 from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.lane import (
     LANE,
@@ -46,10 +49,21 @@ from cnncc.targets.cpu.lane import (
     NotInLanes,
     NotInTile,
 )
-from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
+from cnncc.targets.cpu.runs import (
+    MANY,
+    Windows,
+    assigned,
+    defined,
+    is_long,
+    refs,
+    runs_of,
+    windows_of,
+)
 from cnncc.targets.cpu.values import SAME, ValuePrinter
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
+
+ZERO = Int(0)
 
 TURNS = ("turns", "length")  # of the outer and the inner one of two loops
 
@@ -61,6 +75,7 @@ AT_ONCE = 8
 class Printer(ValuePrinter):
     """Prints the bodies of one kernel."""
 
+    registers: int = field(default=0, kw_only=True)  # of vectors, for what a tile loads once
     fixed: int = 0  # how many quotients have names
     label: str = ""  # of the numbers of turns of this text
     pairs: dict[Pair, int] = field(default_factory=dict)  # loops that may run as one, numbered
@@ -111,8 +126,11 @@ class Printer(ValuePrinter):
         if not body:
             yield f"{pad}pass"
         for part, after in runs_of(body):
-            if self.positions > 1 and is_long(part) and self._differ(part):
+            many = self.positions > 1 and self.positions * self.vectors > AT_ONCE
+            if many and is_long(part) and self._differ(part):
                 yield from self._by_position(part, after, pad)
+            elif windows := self._waiting(part):
+                yield from self._sums_first(windows, pad)
             else:
                 for s in part:
                     yield from self._statement(s, pad)
@@ -121,16 +139,49 @@ class Printer(ValuePrinter):
         """Whether what a body does differs between positions."""
         return any(self._spread(v).positions for v in values(body))
 
-    def _by_position(self, body: Body, after: Body, pad: str) -> list[str]:
+    def _waiting(self, part: Body) -> Windows | None:
+        """The windows of a loop whose sums are worth to be done before all else."""
+        (loop,) = part if len(part) == 1 else (None,)
+        windows = windows_of(loop) if isinstance(loop, For) and self.positions > 1 else None
+        if windows is None or not self._differ(windows.run):
+            return None
+        held = [self._spreads[n] for n in windows.waiting]
+        vectors = self.positions * self.vectors * windows.turns * len(held)
+        return windows if vectors <= MANY and all(s.positions and s.lanes for s in held) else None
+
+    def _sums_first(self, windows: Windows, pad: str) -> Iterator[str]:
+        """The sums of all turns, left in memory, then the run of all turns."""
+        positions, inner = self.positions, pad + "    " * len(windows.loops)
+        self.positions = positions * windows.turns
+        for n in windows.waiting:
+            memory = self.call("blank", self._shape(self._spreads[n]), self._literal(0.0))
+            yield f"{pad}{n}_rows = {memory}"
+        self.positions = positions
+        body = windows.first
+        for loop in reversed(windows.loops):
+            body = (replace(loop, body=body),)
+        yield from self._statement(body[0], pad)
+        at: Index = Int(0)
+        for loop in windows.loops:
+            at = at * loop.extent + Var(loop.var)
+        at = at * positions
+        for n in windows.waiting:
+            yield f"{inner}{self.call('put', f'{n}_rows', self.index(at), n)}"
+        yield from self._by_position(windows.run, (), pad, windows, at)
+
+    def _by_position(
+        self, body: Body, after: Body, pad: str, windows: Windows | None = None, at: Index = ZERO
+    ) -> list[str]:
         """A long run of statements as a loop over the tile's positions, some at a time. What it
-        takes from before or leaves for later lies in memory meanwhile.
+        takes from before or leaves for later lies in memory meanwhile. `windows`: it does so for
+        all their turns, whose part of what waits begins at `at`.
         """
         positions, known = self.positions, dict(self._spreads)
-        fitting = (n for n in range(1, positions) if positions % n == 0)
+        fitting = (n for n in range(1, positions + 1) if positions % n == 0)
         some = max(n for n in fitting if n * self.vectors <= max(AT_ONCE, self.vectors))
         for group in (some, 1):
             try:
-                return list(self._by_group(group, body, after, pad))
+                return list(self._by_group(group, body, after, pad, windows, at))
             except NotInTile:
                 self._spreads = dict(known)
                 if group == 1:
@@ -139,7 +190,9 @@ class Printer(ValuePrinter):
                 self.positions = positions
         raise AssertionError
 
-    def _by_group(self, group: int, body: Body, after: Body, pad: str) -> Iterator[str]:
+    def _by_group(
+        self, group: int, body: Body, after: Body, pad: str, windows: Windows | None, at: Index
+    ) -> Iterator[str]:
         taken = [n for n in dict.fromkeys(refs(body)) if n not in defined(body)]
         taken = [n for n in taken if self._spreads[n].positions]
         changed = [n for n in assigned(body) if n not in defined(body)]
@@ -148,20 +201,26 @@ class Printer(ValuePrinter):
         whole = [self._spreads[n] for n in (*changed, *left)]
         if not all(spread.lanes and spread.positions for spread in whole):
             raise NotInTile("a number per position that changes, or a sum that all share")
-        for n in rows:
+        waiting, outer = (windows.waiting, windows.loops) if windows else ([], ())
+        for n in (n for n in rows if n not in waiting):
             if n in left:
                 memory = self.call("blank", self._shape(self._spreads[n]), self._literal(0.0))
                 yield f"{pad}{n}_rows = {memory}"
             else:
                 yield f"{pad}{n}_rows = {self.call('in_memory', n)}"
+        before = pad
+        for loop in outer:
+            yield f"{pad}for {loop.var} in range({self.call('rolled', self.index(loop.extent))}):"
+            pad += "    "
         turns = self.call("rolled", str(self.positions))
         yield f"{pad}for nth in range({turns if group == 1 else f'0, {turns}, {group}'}):"
         self.positions = group
         for n in (*taken, *(n for n in changed if n not in taken)):
-            some = self._shape(self._spreads[n])
-            yield f"{pad}    {rows[n]} = {self.call('take', some, f'{n}_rows', 'nth')}"
-        place = Var("nth") + POSITION if group > 1 else Var("nth")
-        one = substitute(body, {POSITION.name: place}, lambda n: rows.get(n, n))
+            some, nth = self._shape(self._spreads[n]), Var("nth")
+            place = self.index(add(at, nth) if n in waiting else nth)
+            yield f"{pad}    {rows[n]} = {self.call('take', some, f'{n}_rows', place)}"
+        position = Var("nth") + POSITION if group > 1 else Var("nth")
+        one = substitute(body, {POSITION.name: position}, lambda n: rows.get(n, n))
         for n, new in rows.items():
             self._spreads[new] = self._spreads[n]._replace(positions=group > 1)
         kept = {n: self._spreads.pop(n) for n in defined(body)}
@@ -172,7 +231,7 @@ class Printer(ValuePrinter):
         for n in (*changed, *left):
             yield f"{pad}    {self.call('put', f'{n}_rows', 'nth', rows[n])}"
         for n in (*changed, *left):
-            yield f"{pad}{n} = {self.call('from_memory', f'{n}_rows')}"
+            yield f"{before}{n} = {self.call('from_memory', f'{n}_rows')}"
 
     def _statement(self, s: Statement, pad: str) -> Iterator[str]:
         match s:
@@ -183,7 +242,11 @@ class Printer(ValuePrinter):
                 inner = Rewrite(index=lambda i: Var(fixed[i]) if i in fixed else None).on_body(
                     inner
                 )
-                pair = pair_of(replace(s, body=inner), lambda *access: self.place(*access)[0])
+                columns = self._columns(replace(s, body=inner))
+                if columns:
+                    yield from self._taps(replace(s, body=inner), columns, pad)
+                    return
+                pair = self._turns(replace(s, body=inner))
                 if pair is None:
                     yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
                     yield from self._lines(inner, pad + "    ")
@@ -211,6 +274,36 @@ class Printer(ValuePrinter):
                 raise NotInLanes("a barrier inside a body")
             case _:
                 assert_never(s)
+
+    def _columns(self, loop: For) -> tuple[Columns, ...]:
+        """What the tile's positions share in a loop."""
+        return columns_of(loop, self.nest.sizes, self.positions, self.vectors, self.registers)
+
+    def _turns(self, loop: For) -> Pair | None:
+        """The loop and the one inside it, if they may run as one."""
+        if len(loop.body) == 1 and isinstance(loop.body[0], For) and self._columns(loop.body[0]):
+            return None
+        return pair_of(loop, lambda *access: self.place(*access)[0])
+
+    def _taps(self, loop: For, columns: Sequence[Columns], pad: str) -> Iterator[str]:
+        """The turns of a loop one after the other, with what their loads share loaded before."""
+        positions = self.positions
+        for number, c in enumerate(columns):
+            self.positions = c.count(positions)
+            yield f"{pad}columns{number} = {self.value(c.all)}"
+            self.positions = positions
+        for tap in range(columns[0].taps):
+            names: dict[Value, Value] = {}
+            for number, c in enumerate(columns):
+                names[c.load] = Ref(f"column{number}_{tap}")
+                spread = self._spreads[f"column{number}_{tap}"] = self._spread(c.load)
+                steps = (str(tap), str(c.stride))
+                text = self.call("pick", self._shape(spread), f"columns{number}", *steps)
+                yield f"{pad}column{number}_{tap} = {text}"
+            body = Rewrite(value=names.get).on_body(loop.body)
+            for s in substitute(body, {loop.var: Int(tap)}):
+                yield from self._statement(s, pad)
+        yield f"{pad}{self.word('keep_rolled')}()"  # the loop around them
 
     def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
         """Two loops whose numbers of turns are integers of the kernel."""

@@ -32,9 +32,11 @@ from cnncc.targets.cpu.control import (
     JOB,
     LINE,
     STOP,
+    TAKEN,
 )
 
 _YIELD_EVERY = 256  # pauses between offers of the core to others
+_LOOK_EVERY = 256  # generations between looks for threads that miss most of them
 
 
 @compiled("void(i64*, i64, i64)")
@@ -99,12 +101,13 @@ def hand_over(control: Any, size: int, phase: int, tid: int) -> None:
         wait_until(control, ARRIVED, size * phase)
 
 
-@compiled("i64(i64*, i64)")
-def enter(control: Any, generation: int) -> int:
+@compiled("i64(i64*, i64, i64)")
+def enter(control: Any, generation: int, tid: int) -> int:
     """Go in with a generation's threads: 1, or 0 if its caller has finished already."""
     gate = peek(control, GATE)
     while gate >> 16 == generation and gate & CLOSED == 0:
         if compare_swap(control, GATE, gate, gate + 1):
+            put(control, TAKEN + tid * LINE, peek(control, TAKEN + tid * LINE) + 1)
             return 1
         gate = peek(control, GATE)
     return 0
@@ -135,32 +138,48 @@ def wake(control: Any, size: int) -> None:
             lock_release(peek(control, asleep + size))
 
 
-@compiled("void(i64*, i64, i64, i64)")
-def serve(control: Any, tid: int, size: int, spins: int) -> None:
+@compiled("i64(i64*, i64)")
+def missing(control: Any, size: int) -> int:
+    """How many threads have missed most generations since this was last asked."""
+    count = 0
+    for tid in range(1, size):
+        if peek(control, TAKEN + tid * LINE) < _LOOK_EVERY // 2:
+            count += 1
+        put(control, TAKEN + tid * LINE, 0)
+    return count
+
+
+@compiled("void(i64*, i64, i64, i64, i64)")
+def serve(control: Any, tid: int, size: int, spins: int, crowded: int) -> None:
     """The life of a thread: take part in every generation that it catches, sleep when idle, until
-    told to stop."""
+    told to stop.
+
+    Only where the team is `crowded`, with more threads than cores, does an idle thread offer its
+    core to others. Linux 6.18 takes from a thread a whole slice of its time each time, so that one
+    which had spun for milliseconds stood behind its caller for seconds.
+    """
     seen, idle = 0, 0
     while peek(control, STOP) == 0:
         generation = peek(control, GATE) >> 16
         if generation != seen:
             seen, idle = generation, 0
-            if enter(control, generation) == 1:
+            if enter(control, generation, tid) == 1:
                 call_entry(peek(control, ENTRY), peek(control, JOB), control, tid, size)
                 fetch_add(control, GATE, -1)
         elif idle < spins:
             idle += 1
             pause()
-            if idle % _YIELD_EVERY == 0:
+            if crowded != 0 and idle % _YIELD_EVERY == 0:
                 yield_core()
         else:
             sleep(control, tid, size, seen)
             idle = 0
 
 
-@compiled("void(i64*, i64, i64, i64)")
-def lead(control: Any, job: int, entry_address: int, size: int) -> None:
+@compiled("i64(i64*, i64, i64, i64)")
+def lead(control: Any, job: int, entry_address: int, size: int) -> int:
     """The caller's part: open the gate, wake sleepers, do the work, close the gate, see everybody
-    out.
+    out. Now and then it counts the threads that do not come; else 0.
 
     All of it is one call into compiled code, so a signal handler that raises (Ctrl-C) cannot leave
     it half done. A thread that has not come in yet is not waited for.
@@ -179,6 +198,7 @@ def lead(control: Any, job: int, entry_address: int, size: int) -> None:
         spins += 1
         if spins % _YIELD_EVERY == 0:
             yield_core()
+    return missing(control, size) if generation % _LOOK_EVERY == 0 else 0
 
 
 @compiled("void(i64*, i64)")

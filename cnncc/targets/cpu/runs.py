@@ -10,11 +10,54 @@ which takes them from memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
 
-from cnncc.loops.ir import Assign, Body, For, Guard, Let, Prim, Ref, Statement
+from cnncc.loops.ir import Assign, Body, For, Guard, Int, Let, Prim, Ref, Statement
 from cnncc.loops.walk import statements, values
 
 SHORT = 6  # operations per element
+MANY = 128  # vectors that wait in memory at a time: two thirds of the smallest L1 caches are left
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Loops around a sum and a long run that ends each turn, as of a pool behind tanh(conv). The
+    sums of all turns come first and wait in memory, then the run of all: turn by turn, each would
+    wait for the last results of the other, more operations than a processor looks ahead.
+    """
+
+    loops: tuple[For, ...]
+    first: Body
+    run: Body
+
+    @property
+    def turns(self) -> int:
+        return prod(s.extent.value for s in self.loops if isinstance(s.extent, Int))
+
+    @property
+    def waiting(self) -> list[str]:
+        """The locals that the run takes from what comes first."""
+        return [n for n in dict.fromkeys(refs(self.run)) if n in defined(self.first)]
+
+
+def windows_of(loop: For) -> Windows | None:
+    """None where a loop has another form, or turns depend on each other but in the run."""
+    loops: list[For] = []
+    body: Body = (loop,)
+    while len(body) == 1 and isinstance(body[0], For) and isinstance(body[0].extent, Int):
+        loops.append(body[0])
+        body = body[0].body
+    parts = [part for part, _ in runs_of(body)]
+    if not loops or len(parts) < 2 or not is_long(parts[-1]):
+        return None
+    first, run = tuple(s for part in parts[:-1] for s in part), parts[-1]
+    changed = {n for n in assigned(run) if n not in defined(run)}
+    apart = not changed & {*refs(first), *assigned(first)}
+    local = not any(n not in defined(first) for n in assigned(first))
+    plain = all(isinstance(s, (Let, Assign)) for s in run)
+    summed = any(isinstance(s, For) for s in first)
+    return Windows(tuple(loops), first, run) if apart and local and plain and summed else None
 
 
 def runs_of(body: Body) -> Iterator[tuple[Body, Body]]:

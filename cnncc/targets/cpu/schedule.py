@@ -17,6 +17,8 @@ from itertools import groupby
 
 from cnncc.loops.affine import extent_of
 from cnncc.loops.ir import (
+    Accumulate,
+    Assign,
     Body,
     Buffer,
     Div,
@@ -115,7 +117,7 @@ def choose(
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
     vector = "" if inner else _lane_variable(nest, loops, innermost)
-    reduces = any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body))
+    reduces = _sums(body)
     if vector and not reduces:
         vector = _longer_variable(nest, loops, vector, innermost, lanes)
     lanes = lanes if vector else 1
@@ -153,13 +155,19 @@ def choose(
     )  # fmt: skip
 
 
+def _sums(body: Body) -> bool:
+    """Whether a value is made by a loop: other loops repeat what they do for other positions."""
+    found = [s for s in statements(body) if isinstance(s, For) and s.kind is Kind.SERIAL]
+    return any(isinstance(s, Assign | Accumulate) for loop in found for s in statements(loop.body))
+
+
 def _held_at_once(nest: Nest, body: Body) -> int:
     """Values that a body on activations keeps in registers: its longest run of loads. A parameter
     is computed once, and in the blocks in which it is stored.
     """
     if not all(_batched(b) for b in nest.buffers if b.role == "out"):
         return 0
-    loads = [isinstance(s, Let) and isinstance(s.value, Load) for s in body]
+    loads = [isinstance(s, Let) and isinstance(s.value, Load) for s in statements(body)]
     return max((len(list(run)) for loaded, run in groupby(loads) if loaded), default=0)
 
 
@@ -174,7 +182,7 @@ def strided_parameters(
     fastest: (number of the buffer, the axis of the lanes).
     """
     _, body = parallel_loops(nest)
-    if not any(isinstance(s, For) and s.kind is Kind.SERIAL for s in statements(body)):
+    if not _sums(body):
         return []
     lane = Var(choose(nest, innermost, lanes).vector)
     found: dict[int, int] = {}

@@ -38,7 +38,7 @@ import numpy as np
 from cnncc.targets.cpu.arena import address_of
 from cnncc.targets.cpu.compiled import ENTRY, JIT, entry, functions_of, keep_functions, unjitted
 from cnncc.targets.cpu.control import CLAIMS, LINE
-from cnncc.targets.cpu.host import new_lock
+from cnncc.targets.cpu.host import allow_cores, allowed_cores, core, new_lock
 from cnncc.targets.cpu.machine import detect
 
 __all__ = ["ENTRY", "Team", "barrier", "claim", "claim_next", "entry", "hand_over", "join"]
@@ -68,15 +68,15 @@ join, hand_over = (_words[n] for n in ("join", "hand_over"))
 _serve, _dismiss = _words["serve"], _words["dismiss"]
 
 
-def _direct(name: str) -> Callable[..., None]:
+def _direct(name: str, result: Any) -> Callable[..., Any]:
     """A function of the protocol for calls with addresses and numbers, which is how a call is the
     fastest.
     """
     count = len(_words[name].stored.arguments)
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * count)(_words[name].address)
+    return ctypes.CFUNCTYPE(result, *[ctypes.c_void_p] * count)(_words[name].address)
 
 
-_lead, _alone = _direct("lead"), _direct("alone")
+_lead, _alone = _direct("lead", ctypes.c_int64), _direct("alone", None)
 
 
 class Team:
@@ -131,7 +131,8 @@ class Team:
         with self._lock:
             if not self._threads:
                 self._start()
-            _lead(self._address, place, entry_address, self.size)
+            if _lead(self._address, place, entry_address, self.size):
+                self._move_away()
 
     def stop(self) -> None:
         """End the threads; a later run starts new ones."""
@@ -143,6 +144,17 @@ class Team:
                 thread.join()
             self._threads = []
 
+    def _move_away(self) -> None:
+        """Take the threads off the core of the caller, behind which they may wait beside one that
+        is idle. They may come back: what a thread is allowed stays as it is.
+        """
+        for thread in self._threads:
+            allowed = allowed_cores(thread.native_id)
+            others = allowed - {core()}
+            if others:
+                allow_cores(thread.native_id, others)
+                allow_cores(thread.native_id, allowed)
+
     def _reset(self) -> None:
         self._control = _aligned_words(CLAIMS + self.size * LINE + 2 * self.size)
         self._address = address_of(self._control)
@@ -153,10 +165,11 @@ class Team:
         self._control[:] = 0
         locks = CLAIMS + self.size * LINE + self.size
         self._control[locks:] = [0, *(new_lock() for _ in range(1, self.size))]
+        crowded = int(self.size > detect().cores)
         for tid in range(1, self.size):
             thread = threading.Thread(
                 target=_serve,
-                args=(self._control, tid, self.size, self._spins),
+                args=(self._control, tid, self.size, self._spins, crowded),
                 name=f"cnncc-{tid}",
                 daemon=True,
             )

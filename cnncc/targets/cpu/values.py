@@ -34,7 +34,6 @@ from cnncc.targets.cpu.lane import (
     NotInTile,
     spaced,
     split_block,
-    split_lane,
 )
 from cnncc.targets.cpu.tile_shape import Shape
 from cnncc.tensor import DType
@@ -198,7 +197,7 @@ class ValuePrinter(IndexPrinter):
         if buffer not in self.padded:
             return False
         _, inside = spaced(index[self.innermost[buffer]], VECTOR)
-        block, rest = split_block(split_lane(inside)[1], self.group)
+        block, rest = split_block(spaced(inside)[1], self.group)
         return block is not None and rest in (Int(0), Var("k1"))
 
     def _apart(self, steps: Steps) -> list[str]:

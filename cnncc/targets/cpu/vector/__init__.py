@@ -39,6 +39,7 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     store_tile_strided(a, i, down, along, stride, v)
     store_tile_strided_tail(a, i, down, along, stride, v, count)
     splat_tile(S, v)                         v in every part
+    pick(S, v, first, step)                  those positions of a tile, numbers in the text
     in_memory(v)   from_memory(m)            a tile goes to memory, and comes back
     blank(S, like)                           memory for a tile of the element type of `like`
     take(S, m, p)   put(m, p, v)             the positions of S from p on; one vector is no tile
@@ -110,6 +111,7 @@ __all__ = [
     "mantissa",
     "maximum",
     "minimum",
+    "pick",
     "power2",
     "prefetch",
     "prefetch_tile",
@@ -243,7 +245,7 @@ if JIT:
         u16_at,
     )
     from cnncc.targets.cpu.vector.rows import blank, from_memory, in_memory, put, take
-    from cnncc.targets.cpu.vector.tile import splat_tile
+    from cnncc.targets.cpu.vector.tile import pick, splat_tile
 else:
     from cnncc.targets.cpu.vector.twins import (
         absolute,
@@ -293,6 +295,7 @@ else:
         mantissa,
         maximum,
         minimum,
+        pick,
         power2,
         prefetch,
         prefetch_tile,

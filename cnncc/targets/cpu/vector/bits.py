@@ -46,9 +46,9 @@ def power2(typing: Any, n: Any) -> Any:
     whole = shaped(integer, t)
 
     def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        power = _cut(builder, t, whole, arguments[0], 1 - bias, bias)
-        biased = builder.add(power, constant(whole, bias))
-        return builder.bitcast(builder.shl(biased, constant(whole, width)), ir_type(t))
+        last = builder.fadd(arguments[0], constant(t, 1.5 * 2.0**width))  # n in its last bits
+        bits = builder.shl(builder.bitcast(last, ir_type(whole)), constant(whole, width))
+        return builder.bitcast(builder.add(bits, constant(whole, bias << width)), ir_type(t))
 
     return t(t), codegen
 

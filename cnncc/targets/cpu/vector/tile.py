@@ -36,6 +36,7 @@ __all__ = [
     "pack",
     "part_of",
     "parts",
+    "pick",
     "shape_of",
     "splat_tile",
     "tiled",
@@ -269,6 +270,24 @@ def with_arguments(word: Callable[..., Any], *names: str) -> Callable[..., Any]:
         [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
     )
     return word
+
+
+@intrinsic(prefer_literal=True)
+def pick(typing: Any, shape: Any, tile: Any, first: Any, step: Any) -> Any:
+    wanted = shape_of(shape)
+    begin, apart = first.literal_value, step.literal_value
+    t = tiled(element_in(tile), wanted)
+
+    def codegen(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        given = parts(context, builder, tile, arguments[1])
+        made = [
+            given(begin + p * apart, v)
+            for p in range(wanted.positions)
+            for v in range(wanted.vectors)
+        ]
+        return pack(builder, t, made)
+
+    return t(shape, tile, first, step), codegen
 
 
 @intrinsic

@@ -166,6 +166,10 @@ def splat_tile(shape: Shape, v: Any) -> Array:
     return np.array(np.broadcast_to(v, (shape.positions, shape.vectors, shape.lanes)))
 
 
+def pick(shape: Shape, v: Array, first: int, step: int) -> Array:
+    return v[first::step][: shape.positions]
+
+
 def in_memory(v: Array) -> Array:
     return v.copy()
 
