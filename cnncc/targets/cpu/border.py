@@ -53,16 +53,16 @@ def kernel(y, table, first, share, shares):
                 r0 = 0
 '''
 
-_VECTORS = '''    value = splat{lanes}({t}({value}))
+_VECTORS = """    value = splat{lanes}({t}({value}))
     while start + {lanes} <= stop:
         store(y, start, value)
         start += {lanes}
     store_tail(y, start, value, stop - start)
-'''
+"""
 
-_NUMBERS = '''    for i in range(start, stop):
+_NUMBERS = """    for i in range(start, stop):
         y[i] = {value}
-'''
+"""
 
 _LANES = {"f32": 16, "f64": 8}  # a border is often shorter, and then one store
 
