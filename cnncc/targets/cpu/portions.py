@@ -27,6 +27,8 @@ PARAMETER = 4.0  # a byte of parameters, where nothing else takes as long
 HIDDEN = 1.0  # a byte of parameters, where the step's own work takes longer
 AWAY = 7.0  # a byte of activations that has left the cache: it is written and read there
 
+LEAVING = 1.5  # times what a cache holds leaves it while as much again is touched
+
 
 @dataclass(frozen=True)
 class Work:
@@ -50,11 +52,11 @@ class Use:
     parameters: int
 
     def away(self, portion: int, cache: int) -> float:
-        """The share that has left the cache: it begins to go when half of the cache is touched,
+        """The share that has left the cache. It begins to go when half of the cache is touched,
         since others use it too and its sets do not fill evenly.
         """
         between = portion * self.samples + self.parameters
-        return min(max(between / cache - 0.5, 0.0), 1.0)
+        return min(max(LEAVING * (between / cache - 0.5), 0.0), 1.0)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,23 @@ class Printer(ValuePrinter):
         self._spreads, self.bases = {}, {}
         self._learn(body)
         pad = "    " * indent
-        return [*self._named_bases(body, pad), *self._lines(body, pad)]
+        return [*self._named_bases(body, pad), *self._hints(body, pad), *self._lines(body, pad)]
+
+    def _hints(self, body: Body, pad: str) -> Iterator[str]:
+        """Prefetches of what a tile takes behind its sums, such as a residual: it may lie in
+        memory, and comes while the sums are computed.
+        """
+        sums = next((k for k, s in enumerate(body) if isinstance(s, For)), len(body))
+        straight = [s for s in body[sums + 1 :] if not isinstance(s, (For, Guard))]
+        for v in dict.fromkeys(values(tuple(straight))):
+            if not isinstance(v, Load):
+                continue
+            if any(isinstance(p, Fetch) for i in v.index for p in subindices(i)):
+                continue
+            place, steps = self.address(v.buffer, v.index)
+            if steps.position is not None and steps.lane == Int(1):
+                arguments = self._shape(steps.spread), v.buffer, place, *self._apart(steps)
+                yield pad + self.call("prefetch_tile", *arguments)
 
     def _named_bases(self, body: Body, pad: str) -> Iterator[str]:
         """Names for what the addresses of a body without loops have in common. A fetched index may

@@ -43,7 +43,8 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     in_memory(v)   from_memory(m)            a tile goes to memory, and comes back
     blank(S, like)                           memory for a tile of the element type of `like`
     take(S, m, p)   put(m, p, v)             the positions of S from p on; one vector is no tile
-    prefetch(a, i)                           a hint to the processor
+    prefetch(a, i)   prefetch_tile(S, a, i, down, along)
+                                             a hint to the processor: this will be loaded soon
     rolled(n)                                n, which LLVM does not know: it cannot unroll a loop
     keep_rolled()                            in a loop's body: LLVM must not unroll the loop
 
@@ -113,6 +114,7 @@ __all__ = [
     "pick",
     "power2",
     "prefetch",
+    "prefetch_tile",
     "put",
     "relu",
     "rint",
@@ -182,7 +184,7 @@ if JIT:
         sqrt,
     )
     from cnncc.targets.cpu.vector.bits import exponent, mantissa, power2, scale2
-    from cnncc.targets.cpu.vector.hints import keep_rolled, prefetch, rolled
+    from cnncc.targets.cpu.vector.hints import keep_rolled, prefetch, prefetch_tile, rolled
     from cnncc.targets.cpu.vector.integers import (
         bit_xor,
         count2,
@@ -296,6 +298,7 @@ else:
         pick,
         power2,
         prefetch,
+        prefetch_tile,
         put,
         relu,
         rint,

@@ -9,7 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from cnncc.targets.cpu.vector.memory import element_at, place
+from cnncc.targets.cpu.vector.memory import each_place, element_at, place
+from cnncc.targets.cpu.vector.tile import shape_of
 from cnncc.targets.cpu.vector.types import opaque
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -20,14 +21,34 @@ def prefetch(typing: Any, a: Any, i: Any) -> Any:
     element_at(a)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        pointer = builder.bitcast(place(context, builder, signature.args[0], *arguments), byte)
-        prototype = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, prototype, "llvm.prefetch.p0")
-        builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])  # to read, to L1, data
+        array, index = arguments
+        _prefetch(context, builder, signature.args[0], array, index)
         return context.get_dummy_value()
 
     return types.void(a, types.int64), codegen
+
+
+@intrinsic
+def prefetch_tile(typing: Any, shape: Any, a: Any, i: Any, down: Any, along: Any) -> Any:
+    wanted = shape_of(shape)
+    element_at(a)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, array, index, down, along = arguments
+        of = wanted.positions, wanted.vectors
+        for _, _, at in each_place(builder, index, down, along, *of):
+            _prefetch(context, builder, signature.args[1], array, at)
+        return context.get_dummy_value()
+
+    return types.void(shape, a, *[types.int64] * 3), codegen
+
+
+def _prefetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
+    byte = ir.IntType(8).as_pointer()
+    pointer = builder.bitcast(place(context, builder, kind, array, index), byte)
+    prototype = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, prototype, "llvm.prefetch.p0")
+    builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])  # to read, to L1, data
 
 
 @intrinsic

@@ -218,7 +218,7 @@ def _store(access: _Access) -> Any:
 # --- tiles ---------------------------------------------------------------------------------------
 
 
-def _each_place(
+def each_place(
     builder: Any, index: Any, down: Any, along: Any, positions: int, vectors: int
 ) -> Iterator[tuple[int, int, Any]]:
     """Position, vector and index of every part of a tile."""
@@ -257,7 +257,7 @@ def _load_tile(access: _Access) -> Any:
                     _take(
                         context, builder, kind, array, t.part, at, *access.of(builder, more, t, v)
                     )
-                    for _, v, at in _each_place(builder, index, down, along, t.positions, t.vectors)
+                    for _, v, at in each_place(builder, index, down, along, t.positions, t.vectors)
                 ],
             )
 
@@ -279,7 +279,7 @@ def _store_tile(access: _Access) -> Any:
             array, index, down, along, *more = arguments
             given = parts(context, builder, t, more.pop(access.strided))
             kind = signature.args[0]
-            for p, v, at in _each_place(builder, index, down, along, t.positions, t.vectors):
+            for p, v, at in each_place(builder, index, down, along, t.positions, t.vectors):
                 stride, count = access.of(builder, more, t, v)
                 _put(context, builder, kind, array, t.part, given(p, v), at, stride, count)
             return context.get_dummy_value()
