@@ -45,11 +45,17 @@ class Step:
     comment: tuple[str, ...]
     kernel: Kernel | None = None
     parts: tuple[Step, ...] = ()  # the kernels of a band
+    tiles: bool = False  # bands are whole register tiles
 
     @property
     def kernels(self) -> tuple[Step, ...]:
         """The steps of one kernel that it consists of: none for the border of a tensor."""
         return self.parts or ((self,) if self.emitted else ())
+
+    @property
+    def free(self) -> tuple[Step, ...]:
+        """Those of its kernels whose register tiles may have any width."""
+        return () if self.tiles else self.kernels
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -260,7 +266,7 @@ class _Compiler:
         dtypes = {t: self.tensors[t].type.dtype.value for t in tensors}
         text = band_text(callees, dtypes) if tiles else strip_text(callees, dtypes)
         comment = tuple(line for s in parts for line in s.comment)
-        whole = Step(phase, tensors, None, None, text, comment, parts=parts)
+        whole = Step(phase, tensors, None, None, text, comment, parts=parts, tiles=tiles)
         return [*(s for s in steps if not s.emitted), whole]
 
     def _steps(self, phase: int, kernel: Kernel, widths: Mapping[str, int]) -> list[Step]:
