@@ -198,7 +198,7 @@ class _Tuner:
         """Nodes whose kernels have register tiles of which other widths are possible."""
         found: dict[str, tuple[int, Mapping[int, float]]] = {}
         held = registers(base.runtime.program.lanes, DType.F32)
-        for step in (part for s in base.steps for part in s.free):
+        for step in base.steps:
             if step.kernel is None or step.emitted is None:
                 continue
             anchors = [n for n in step.kernel.nodes if isinstance(n.op, Op) and not n.op.pointwise]

@@ -22,7 +22,7 @@ from cnncc.passes.lower import Kernel
 from cnncc.targets.cpu.machine import cores, last_cache, own_cache
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.tasks import rows_per_task
-from cnncc.tensor import TensorType, evaluate
+from cnncc.tensor import TensorType
 
 FEWEST = 4  # register tiles per core and sample: with fewer, cores wait for each other
 ROOM = 0.5  # of the second-level cache: weights and activations stream through the rest
@@ -69,12 +69,6 @@ class Cut:
         lots = min(cores(), units)
         size = rows_per_task(units, 1, min(most, units), lots)
         return Bands(tiles, units, -(-units // size), min(lots, -(-units // size)))
-
-    def piece(self, type: TensorType, samples: int) -> tuple[TensorType, int]:
-        """What there is of a tensor between the kernels: the type of a piece, and how many."""
-        channels, places, tiles = (evaluate(e, {}) for e in type.shape)
-        bands = self.bands(samples * tiles)
-        return type.with_shape((channels, places, bands.most)), bands.lots
 
 
 def chain_of(

@@ -19,10 +19,8 @@ from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life, lives, prepared
 from cnncc.targets.cpu.bands import Cut, chain_of, cut_of
 from cnncc.targets.cpu.halo import Border, borders
-from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.layout import innermost_axis
 from cnncc.targets.cpu.schedule import strided_parameters
-from cnncc.targets.cpu.strips import RowCut, pair_of, row_cut_of
 from cnncc.tensor import DType, TensorType
 
 WHOLE = -2  # not a phase of nodes: all phases from 0 on, run by one entry
@@ -46,7 +44,7 @@ class Tensor:
     slice_of: str = ""  # these are channels of another tensor, from `first_channel` on
     first_channel: int = 0
     alias: str = ""  # shares the memory of this tensor (an update in place)
-    cut: Cut | RowCut | None = None  # only a band of its tiles, or of its rows, exists at a time
+    cut: Cut | None = None  # only a band of its tiles exists at a time
 
 
 @dataclass(frozen=True)
@@ -98,17 +96,6 @@ def with_prepared(graph: Graph, phases: Mapping[str, int]) -> dict[str, int]:
     return dict.fromkeys(prepared(graph), PREPARE)
 
 
-def haloed(kernel: Kernel, tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """The buffers of a kernel whose borders hold what it reads outside them."""
-    own = borders(kernel.nest)
-    found = []
-    for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
-        border = tensors[name].border
-        if buffer.name in own and border is not None and border.covers(own[buffer.name]):
-            found.append(buffer.name)
-    return frozenset(found)
-
-
 class _Declaration:
     def __init__(self, fused: Fused, lanes: int, phases: Mapping[str, int]) -> None:
         self.fused, self.graph, self.lanes, self.phases = fused, fused.graph, lanes, phases
@@ -140,7 +127,7 @@ class _Declaration:
         """The kernel, after those with which it is to run band by band."""
         chain = chain_of(last, writers, readers)
         if chain is None:
-            return self._strips(last, writers, readers)
+            return (last,)
         cut = cut_of(chain, self._innermost, self.lanes)
         if cut is None:
             return (last,)
@@ -148,26 +135,6 @@ class _Declaration:
             name = kernel.sink.name
             self.tensors[name] = replace(self.tensors[name], cut=cut)
         return chain
-
-    def _strips(
-        self, last: Kernel, writers: Mapping[str, Kernel], readers: Mapping[str, int]
-    ) -> tuple[Kernel, ...]:
-        """The kernel, after the one with which it is to run strip by strip."""
-        for pair in pair_of(last, writers, readers):
-            name = pair[0].sink.name
-            tensor = self.tensors[name]
-            if tensor.space != "arena" or tensor.border or tensor.slice_of:
-                continue
-            if self.phases.get(name, 0) != self.phases.get(last.sink.name, 0):
-                continue
-            if any(self.tensors[t].cut for kernel in pair for t in kernel.tensors):
-                continue
-            first, second = (explicit(k.nest, haloed(k, self.tensors)) for k in pair)
-            cut = row_cut_of(pair, (first, second), self._innermost, self.lanes)
-            if cut is not None:
-                self.tensors[name] = replace(tensor, cut=cut)
-                return pair
-        return (last,)
 
     def _innermost(self, kernel: Kernel) -> dict[str, int]:
         """For every buffer the axis that runs fastest."""

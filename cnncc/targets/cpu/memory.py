@@ -162,7 +162,9 @@ def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement
         elements = int(np.prod(dims, dtype=object))
         return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
     if t.cut:  # a piece of memory for each lot of bands
-        band, lots = t.cut.piece(type, batch)
-        return place(band, lots, 1, (), lanes, panels=False)
+        channels, places, tiles = (evaluate(e, {}) for e in type.shape)
+        bands = t.cut.bands(batch * tiles)
+        band = type.with_shape((channels, places, bands.most))
+        return place(band, bands.lots, 1, (), lanes, panels=False)
     halo = t.border.halo if t.border else ()
     return place(type, batch, t.innermost or 0, halo, lanes, t.panels)

@@ -17,16 +17,16 @@ from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life
 from cnncc.targets.ahead import load_kernels
-from cnncc.targets.cpu.bands import BAND_INTEGERS, Callee, Cut, band_text
+from cnncc.targets.cpu.bands import BAND_INTEGERS, Callee, band_text
 from cnncc.targets.cpu.border import BORDER_INTEGERS, border_text
 from cnncc.targets.cpu.compiled import CompiledFunction
-from cnncc.targets.cpu.declare import WHOLE, Tensor, declare, haloed, tensors_of
+from cnncc.targets.cpu.declare import WHOLE, Tensor, declare, tensors_of
 from cnncc.targets.cpu.emit import emit
 from cnncc.targets.cpu.emitted import Emitted, Memory
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
+from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.memory import Outline
 from cnncc.targets.cpu.schedule import Schedule, block_lanes
-from cnncc.targets.cpu.strips import strip_text
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType
 
@@ -45,17 +45,11 @@ class Step:
     comment: tuple[str, ...]
     kernel: Kernel | None = None
     parts: tuple[Step, ...] = ()  # the kernels of a band
-    tiles: bool = False  # bands are whole register tiles
 
     @property
     def kernels(self) -> tuple[Step, ...]:
         """The steps of one kernel that it consists of: none for the border of a tensor."""
         return self.parts or ((self,) if self.emitted else ())
-
-    @property
-    def free(self) -> tuple[Step, ...]:
-        """Those of its kernels whose register tiles may have any width."""
-        return () if self.tiles else self.kernels
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -257,29 +251,25 @@ class _Compiler:
         """The steps of kernels that run as one: borders, then the kernels."""
         if len(kernels) == 1:
             return self._steps(phase, kernels[0], self.widths)
-        tiles = isinstance(self.tensors[kernels[0].sink.name].cut, Cut)
-        # bands of tiles are whole register tiles as the model chooses them
-        widths = {} if tiles else self.widths
-        steps = [s for kernel in kernels for s in self._steps(phase, kernel, widths)]
+        # bands are whole register tiles as the model chooses them
+        steps = [s for kernel in kernels for s in self._steps(phase, kernel, {})]
         parts, tensors = tuple(s for s in steps if s.emitted), tensors_of(kernels)
         callees = [Callee(module_name(s.text, kind="kernel"), s.tensors, s.integers) for s in parts]
-        dtypes = {t: self.tensors[t].type.dtype.value for t in tensors}
-        text = band_text(callees, dtypes) if tiles else strip_text(callees, dtypes)
+        text = band_text(callees, {t: self.tensors[t].type.dtype.value for t in tensors})
         comment = tuple(line for s in parts for line in s.comment)
-        whole = Step(phase, tensors, None, None, text, comment, parts=parts, tiles=tiles)
+        whole = Step(phase, tensors, None, None, text, comment, parts=parts)
         return [*(s for s in steps if not s.emitted), whole]
 
     def _steps(self, phase: int, kernel: Kernel, widths: Mapping[str, int]) -> list[Step]:
         nest = kernel.nest
         tensors = dict(zip((b.name for b in nest.buffers), kernel.tensors, strict=True))
+        own = borders(nest)
+        haloed = {b for b, border in own.items() if self._covers(self.tensors[tensors[b]], border)}
         padded = {b for b, t in tensors.items() if self._padded(self.tensors[t])}
         inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
         changed = {self.tensors[t].alias for t in kernel.writes}
         memory = Memory(
-            inner,
-            haloed(kernel, self.tensors),
-            frozenset(padded),
-            not changed.isdisjoint(kernel.reads),
+            inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
         )
         width = next((widths[n.name] for n in kernel.nodes if n.name in widths), 0)
         emitted = emit(nest, memory, self.dtype, self.lanes, width)
@@ -297,6 +287,10 @@ class _Compiler:
             Step(phase, kernel.tensors, emitted, nest, emitted.text, self._comment(kernel), kernel)
         )
         return steps
+
+    def _covers(self, tensor: Tensor, wanted: Border) -> bool:
+        """Whether the tensor's border holds what a kernel reads outside it."""
+        return tensor.border is not None and tensor.border.covers(wanted)
 
     def _padded(self, tensor: Tensor) -> bool:
         """Whether a whole vector may be read at the end of the fastest axis: the caller's arrays

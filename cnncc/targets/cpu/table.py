@@ -8,17 +8,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cnncc.loops.ir import Size
 from cnncc.loops.transform import parallel_loops
 from cnncc.targets.arrays import Array
-from cnncc.targets.cpu.bands import Bands, Cut
+from cnncc.targets.cpu.bands import Bands
 from cnncc.targets.cpu.border import border_arguments
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Segment
 from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.stretches import lengths_of
-from cnncc.targets.cpu.strips import ROW, SAMPLE, RowCut, Strips, moves_of
 from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.targets.cpu.work import is_small, macs_of, traffic_of
 from cnncc.tensor import evaluate
@@ -37,8 +35,8 @@ def table_of(
         macs = macs_of(program, step, values["*"], values)
         integers.append(int(is_small(macs, traffic_of(program, step, placements)[0])))
         if step.parts:
-            head, own = _called(program, step, placements, values, threads)
-            integers += [*head, begin - len(integers)]  # from its own on
+            cut, own = _banded(program, step, placements, values, threads)
+            integers += [cut.units, cut.bands, cut.lots, begin - len(integers)]  # from its own on
             bands.append(own)
             begin += len(own)
         elif step.emitted is None:
@@ -85,58 +83,6 @@ class _Known(dict[str, int]):
         return found
 
 
-def _called(
-    program: Program, step: Step, placements: Mapping[str, Placement], values: Mapping[str, int],
-    threads: int,
-) -> tuple[tuple[int, int, int], Array]:  # fmt: skip
-    """Of a step of several kernels how many units, bands and lots it has, and the integers of its
-    kernels for one band after the other.
-    """
-    between = program.tensors[step.parts[0].tensors[-1]].cut
-    if isinstance(between, RowCut):
-        strips = between.strips(values["*"])
-        return (strips.rows, strips.bands, strips.lots), _stripped(
-            program, step, strips, placements, values, threads
-        )
-    bands, own = _banded(program, step, placements, values, threads)
-    return (bands.units, bands.bands, bands.lots), own
-
-
-def _stripped(
-    program: Program, step: Step, strips: Strips, placements: Mapping[str, Placement],
-    values: Mapping[str, int], threads: int,
-) -> Array:  # fmt: skip
-    """The integers of two kernels for one strip after the other. The tensor between them begins
-    where the memory of the strip's lot does.
-    """
-    places = np.array([strips.place(s) for s in range(strips.bands)], np.int64)
-    sample, first, rows = places.T
-    lots = np.array([strips.lot(s) for s in range(strips.bands)], np.int64)
-    columns: list[Array] = []
-    for part in step.parts:
-        assert part.nest is not None
-        assert part.emitted is not None
-        (segment,) = part.emitted.segments
-        moves, loops = moves_of(segment.nest), parallel_loops(segment.nest)[0]
-        assert moves is not None
-        own: dict[str, Array | int] = {f"{ROWS_PER_TASK}0": rows}
-        for count, var in ((1, SAMPLE), (rows, ROW)):
-            extent = loops[var]
-            assert isinstance(extent, Size)
-            own[extent.name] = count
-        for buffer, tensor in zip(part.nest.buffers, part.tensors, strict=True):
-            p = placements[tensor]
-            if program.tensors[tensor].cut:
-                own[f"{buffer.name}_at"] = p.start + lots * p.strides[0]
-            elif p.type.batched:
-                moved = moves[buffer.name] * p.strides[2] if moves[buffer.name] else 0
-                own[f"{buffer.name}_at"] = p.start + sample * p.strides[0] + first * moved
-        base = _integers(part, placements, values, threads)
-        for name, value in zip(part.emitted.arguments, base, strict=True):
-            columns.append(np.broadcast_to(own.get(name, value), strips.bands))
-    return np.stack(columns, axis=1).ravel()
-
-
 def _banded(
     program: Program, step: Step, placements: Mapping[str, Placement], values: Mapping[str, int],
     threads: int,
@@ -149,7 +95,7 @@ def _banded(
     _, product, _ = step.parts
     v, z = product.tensors[0], product.tensors[-1]
     cut = program.tensors[v].cut
-    assert isinstance(cut, Cut)
+    assert cut is not None
     tiles = evaluate(program.tensors[v].type.shape[-1], values)
     bands = cut.bands(values["*"] * tiles)
     starts = np.array([bands.start(b) for b in range(bands.bands + 1)], np.int64)
