@@ -22,6 +22,7 @@ from cnncc.passes.lower import Kernel
 from cnncc.targets.cpu.machine import cores, last_cache, own_cache
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.touched import TOUCH_INTEGERS
 from cnncc.tensor import TensorType
 
 FEWEST = 4  # register tiles per core and sample: with fewer, cores wait for each other
@@ -161,6 +162,7 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
         f'"""{", ".join(names.values())}: three kernels, band by band."""',
         "",
         "from cnncc.targets.cpu.compiled import compiled",
+        "from cnncc.targets.cpu.vector.maps import touch_tiles",
         "",
         *(f"from {module} import kernel as {name}" for module, name in modules.items()),
         "",
@@ -173,7 +175,8 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
         "    begin = first + table[first + 3]",
         "    for lot in range(lots * share // shares, lots * (share + 1) // shares):",
         "        for band in range(bands * lot // lots, bands * (lot + 1) // lots):",
-        f"            own = begin + band * {starts[3]}",
+        f"            own = begin + band * {starts[3] + TOUCH_INTEGERS}",
+        f"            touch_tiles({names[kernels[0].tensors[0]]}, table, own + {starts[3]})",
         f"            for unit in {here}:",
         f"                {spread}({arguments[0]}, table, own, unit, units)",
         f"            {multiply}({arguments[1]}, table, own + {starts[1]}, 0, 1)",

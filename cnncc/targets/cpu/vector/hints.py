@@ -31,6 +31,20 @@ def prefetch(typing: Any, a: Any, i: Any) -> Any:
 
 
 @intrinsic
+def touch(typing: Any, a: Any, i: Any) -> Any:
+    element_at(a)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        pointer = builder.bitcast(place(context, builder, signature.args[0], *arguments), byte)
+        # LLVM drops a load that nobody uses, unless other threads may order theirs by it
+        builder.load_atomic(pointer, "monotonic", 1)
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64), codegen
+
+
+@intrinsic
 def keep_rolled(typing: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         # LLVM may not copy a convergent call into a loop with a remainder, so it leaves the loop

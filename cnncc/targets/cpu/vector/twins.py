@@ -196,6 +196,11 @@ def prefetch(a: Array, i: int) -> None:
     """A hint; any address is allowed and nothing happens."""
 
 
+def touch(a: Array, i: int) -> None:
+    """Reads an element, which goes nowhere."""
+    _inside(a, i, i)
+
+
 def keep_rolled() -> None:
     """A hint to LLVM; nothing happens."""
 
