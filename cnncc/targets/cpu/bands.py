@@ -25,7 +25,9 @@ from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.targets.cpu.touched import TOUCH_INTEGERS
 from cnncc.tensor import TensorType
 
-FEWEST = 4  # register tiles per core and sample: with fewer, cores wait for each other
+FEWEST = 4  # register tiles per core and sample: with fewer, cores wait for each other, unless
+EVEN = 1.15  # the busiest has at most so much of an equal part; then three quarters are enough,
+# and a quarter where all weights stay in the cache of each core
 ROOM = 0.5  # of the second-level cache: weights and activations stream through the rest
 
 
@@ -120,7 +122,17 @@ def cut_of(
         return None
     cut = Cut(second.width, _bytes(v) + _bytes(z))
     fits = cut.width * cut.bytes <= own_cache() and weights * v.dtype.bytes <= last_cache() // 2
-    return cut if fits and tiles // cut.width >= FEWEST * cores() else None
+    return cut if fits and _enough(tiles // cut.width, weights * v.dtype.bytes) else None
+
+
+def _enough(units: int, weights: int) -> bool:
+    """Whether the register tiles of a sample are enough for all cores. `weights`: bytes of them,
+    which every core reads in bands, and only its own part of where the kernels are apart.
+    """
+    least = FEWEST * cores()
+    if -(-units // cores()) * cores() <= EVEN * units:
+        least = least * (1 if weights <= own_cache() else 3) // 4
+    return units >= max(least, 2)
 
 
 def _goes_through(s: Schedule, down: str, along: str) -> bool:
