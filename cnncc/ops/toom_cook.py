@@ -122,6 +122,17 @@ def times(matrix: Matrix, x: Sequence[Value], name: Name) -> list[Value]:
     return [results[i] for i in range(len(matrix))]
 
 
+def parts(matrix: Matrix) -> list[list[int]]:
+    """The rows in two parts where there are many, those of one sign pattern in the same: three rows
+    of B^T d B at a time stay in registers, six do not.
+    """
+    n = len(matrix)
+    if n <= 4:
+        return [list(range(n))]
+    half = n // 2 + _mirrored(matrix[n // 2 - 1], matrix[n // 2])
+    return [list(range(half)), list(range(half, n))]
+
+
 def times_paired(matrix: Matrix, x: Sequence[Value], name: Name) -> list[Value]:
     """matrix @ x, columns of one sign pattern with sum and difference of their terms in common."""
     columns: list[tuple[list[Fraction], Value]] = []

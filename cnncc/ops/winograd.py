@@ -48,7 +48,7 @@ from cnncc.ops.conv import ranges
 from cnncc.ops.conv_channels import channels, check_groups, grouped
 from cnncc.ops.strided_phases import of_phases, phase_channel, phased, taps_of
 from cnncc.ops.sums import block_of, summed
-from cnncc.ops.toom_cook import filtering, floats, times, times_paired
+from cnncc.ops.toom_cook import filtering, floats, parts, times, times_paired
 from cnncc.tensor import DType, Extent, TensorType, evaluate
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -61,14 +61,15 @@ def tiles(extent: Extent, m: int) -> Extent:
 
 @dataclass
 class _Straight:
-    """Statements that give each value a name of its own."""
+    """Statements that give each value a name of its own, `first` of which there are already."""
 
+    first: int = 0
     statements: list[Statement] = field(default_factory=list)
 
     def __call__(self, value: Value) -> Value:
         if isinstance(value, Ref):
             return value
-        name = f"v{len(self.statements)}"
+        name = f"v{self.first + len(self.statements)}"
         self.statements.append(Let(name, value))
         return Ref(name)
 
@@ -196,8 +197,7 @@ class WinogradInput(Op):
         ]
 
     def nest(self, types: tuple[TensorType, ...], out: TensorType) -> Nest:
-        n, f, name = NestBuilder(), filtering(self.m, self.taps), _Straight()
-        s = self.stride
+        n, f, s = NestBuilder(), filtering(self.m, self.taps), self.stride
         x, c = n.input("x", types[0], "n c s0 s1"), Var("i_c")
         v = n.output("v", out, f"n {'c' if s == 1 else 'phases'} {f.length**2} t")
         counts = [n.size(f"t{a}", tiles(e, self.m)) for a, e in enumerate(self.extents(types[0]))]
@@ -206,21 +206,25 @@ class WinogradInput(Op):
 
         def seen(a: int, b: int) -> Value:
             down, along = starts[0] + phased(a, "i_p", s), starts[1] + phased(b, "i_q", s)
-            return name(x.padded((Var("i_n"), c, down, along), 0.0))
+            return x.padded((Var("i_n"), c, down, along), 0.0)
 
-        d = [[seen(a, b) for b in range(f.length)] for a in range(f.length)]
-        made = _transposed([times(f.bt, column, name) for column in _transposed(d)])
-        rows = [times(f.bt, row, name) for row in made]
         inputs = n.size("c", types[0].channels)
         of_phase, tile = phase_channel(inputs, s), Var("i_s0") * counts[1] + Var("i_s1")
-        stores = [
-            v.store((Var("i_n"), of_phase, a * f.length + b, tile), value)
-            for a, row in enumerate(rows)
-            for b, value in enumerate(row)
-        ]
+        d = [[seen(a, b) for b in range(f.length)] for a in range(f.length)]
+        body: list[Statement] = []
+        for part in parts(f.bt):
+            name, some = _Straight(len(body)), tuple(f.bt[a] for a in part)
+            made = [times(some, list(map(name, column)), name) for column in _transposed(d)]
+            rows = [times(f.bt, row, name) for row in _transposed(made)]
+            body += name.statements
+            body += [
+                v.store((Var("i_n"), of_phase, a * f.length + b, tile), value)
+                for a, row in zip(part, rows, strict=True)
+                for b, value in enumerate(row)
+            ]
         axes = [("i_n", n.size("n", n.sizes["n"])), ("i_s0", counts[0]), ("i_s1", counts[1]),
                 ("i_c", inputs)]  # fmt: skip
-        return n.nest(parallel(axes, *of_phases(s, *name.statements, *stores)))
+        return n.nest(parallel(axes, *of_phases(s, *body)))
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

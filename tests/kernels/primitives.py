@@ -79,7 +79,7 @@ def float_kernel(element: str, lanes: int) -> str:
             f"    store_strided(out, {place + lanes}, 2, y)",
             f"    store_strided_tail(out, {place + 3 * lanes}, 3, z, count)",
         ]
-    lines += ["    prefetch(a, 4)", "    keep_rolled()"]
+    lines += ["    prefetch(a, 4)", "    touch(a, 4)", "    keep_rolled()"]
     return "\n".join(lines) + "\n"
 
 

@@ -119,6 +119,28 @@ def test_memory_is_planned_for_a_band_of_each_core(monkeypatch: pytest.MonkeyPat
     assert need[0].activations < 0.6 * apart.activations
 
 
+@pytest.mark.parametrize(
+    ("units", "kilobytes", "enough"),
+    [
+        (1, 16, False),
+        (2, 16, True),  # one for each core
+        (2, 2048, False),  # each would read all weights from further away
+        (3, 16, False),  # one core would do two of three
+        (5, 16, False),
+        (6, 2048, True),
+        (7, 2048, True),
+        (8, 1 << 20, True),
+        (9, 1 << 20, True),
+    ],
+)
+def test_register_tiles_are_enough_where_cores_share_them_evenly(
+    units: int, kilobytes: int, enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "cores", lambda: 2)
+    monkeypatch.setattr(bands, "own_cache", lambda: 1 << 20)
+    assert bands._enough(units, kilobytes << 10) is enough
+
+
 def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bands, "cores", lambda: 2)
     monkeypatch.setattr(bands, "own_cache", lambda: 1 << 20)

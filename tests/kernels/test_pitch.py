@@ -44,6 +44,22 @@ def test_only_such_positions_are_apart(dtype: DType, channels: int) -> None:
     assert pitch(channels - 1, 2, WIDTH) == channels - 1
 
 
+@pytest.mark.parametrize("channels", [1, 16, 24, 64, 100, 512])
+@pytest.mark.parametrize("count", [1, 4, 28, 49])
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F64])
+def test_places_of_a_tile_begin_in_sets_of_their_own(
+    dtype: DType, count: int, channels: int
+) -> None:
+    plain = place(TensorType(dtype, (channels, 36, count)), 2, 1, (), 8, False)
+    p = plain.with_planes()
+    line = ALIGN // dtype.bytes
+    plane = p.strides[2]
+    assert plain.strides[2] <= plane < plain.strides[2] + WAYS * line
+    assert plane % line == 0
+    assert len({place * (plane // line) % 64 for place in range(36)}) == 36
+    assert (p.strides[0], p.strides[3], p.elements) == (36 * plane, plain.strides[3], 72 * plane)
+
+
 @pytest.mark.parametrize(("dtype", "channels"), [(DType.F32, 512), (DType.F64, 256)])
 def test_kernels_agree_with_the_interpreter(dtype: DType, channels: int) -> None:
     text = NET.format(width=WIDTH, half=channels // 2, whole=channels)

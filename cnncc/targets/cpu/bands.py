@@ -22,9 +22,12 @@ from cnncc.passes.lower import Kernel
 from cnncc.targets.cpu.machine import cores, last_cache, own_cache
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.touched import TOUCH_INTEGERS
 from cnncc.tensor import TensorType
 
-FEWEST = 4  # register tiles per core: with fewer, cores wait for each other
+FEWEST = 4  # register tiles per core: with fewer, cores wait for each other, unless
+EVEN = 1.15  # the busiest has at most so much of an equal part; then three quarters are enough,
+# and a quarter where all weights stay in the cache of each core
 TOGETHER = 4  # samples that run at a time, of a large batch: more may be in portions
 ROOM = 0.5  # of the second-level cache: weights and activations stream through the rest
 
@@ -122,7 +125,17 @@ def cut_of(
     cut = Cut(second.width, _bytes(v) + _bytes(z))
     fits = cut.width * cut.bytes <= own_cache() and weights * v.dtype.bytes <= last_cache() // 2
     units = min(batch, TOGETHER) * tiles // cut.width
-    return cut if fits and units >= FEWEST * cores() else None
+    return cut if fits and _enough(units, weights * v.dtype.bytes) else None
+
+
+def _enough(units: int, weights: int) -> bool:
+    """Whether so many register tiles are enough for all cores. `weights`: bytes of them, which every
+    core reads in bands, and only its own part of where the kernels are apart.
+    """
+    least = FEWEST * cores()
+    if -(-units // cores()) * cores() <= EVEN * units:
+        least = least * (1 if weights <= own_cache() else 3) // 4
+    return units >= max(least, 2)
 
 
 def _goes_through(s: Schedule, down: str, along: str) -> bool:
@@ -164,6 +177,7 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
         f'"""{", ".join(names.values())}: three kernels, band by band."""',
         "",
         "from cnncc.targets.cpu.compiled import compiled",
+        "from cnncc.targets.cpu.vector.maps import touch_tiles",
         "",
         *(f"from {module} import kernel as {name}" for module, name in modules.items()),
         "",
@@ -176,7 +190,8 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
         "    begin = first + table[first + 3]",
         "    for lot in range(lots * share // shares, lots * (share + 1) // shares):",
         "        for band in range(bands * lot // lots, bands * (lot + 1) // lots):",
-        f"            own = begin + band * {starts[3]}",
+        f"            own = begin + band * {starts[3] + TOUCH_INTEGERS}",
+        f"            touch_tiles({names[kernels[0].tensors[0]]}, table, own + {starts[3]})",
         f"            for unit in {here}:",
         f"                {spread}({arguments[0]}, table, own, unit, units)",
         f"            {multiply}({arguments[1]}, table, own + {starts[1]}, 0, 1)",

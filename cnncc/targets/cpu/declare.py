@@ -14,6 +14,7 @@ from cnncc.loops.build import NestBuilder, parallel
 from cnncc.loops.ir import Buffer, Nest, Store, Var
 from cnncc.loops.walk import statements, subindices
 from cnncc.ops.base import Op, axis_names
+from cnncc.ops.winograd import WinogradInput, WinogradProduct
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life, lives, prepared
@@ -45,6 +46,7 @@ class Tensor:
     first_channel: int = 0
     alias: str = ""  # shares the memory of this tensor (an update in place)
     cut: Cut | None = None  # only a band of its tiles exists at a time
+    planes: bool = False  # kernels touch a position of every plane along axis 2 at a time
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,8 @@ class _Declaration:
             return Tensor(name, node.type, "store", inner, alias=updated[name])
         if self.phases.get(name, 0) == PREPARE:
             return Tensor(name, node.type, "store", inner)
-        return Tensor(name, node.type, "arena", inner, border)
+        planes = isinstance(node.op, (WinogradInput, WinogradProduct))
+        return Tensor(name, node.type, "arena", inner, border, planes=planes)
 
 
 def _fastest_axis(nest: Nest, buffer: Buffer, usual: int) -> int:

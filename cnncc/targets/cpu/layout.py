@@ -20,6 +20,7 @@ from cnncc.tensor import TensorType
 ALIGN = 64  # bytes; arena offsets are multiples of it
 ALIASING = 2048  # bytes: lines so far apart share two sets of the cache, with stride 2 one
 WAYS = 8  # lines that a set holds
+APART = (3, 5)  # lines beyond a multiple of WAYS from plane to plane: odd, and not side by side
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,16 @@ class Placement:
         return np.lib.stride_tricks.as_strided(
             flat[self.start :], self.dims, tuple(s * item for s in self.strides)
         )
+
+    def with_planes(self) -> Placement:
+        """The same tensor for kernels that touch one position in each of many planes, along the
+        first axis of space, at a time: planes begin in as many sets of the cache.
+        """
+        line = ALIGN // self.type.dtype.bytes
+        lines = -(-self.strides[2] // line)
+        plane = (lines + min((rest - lines) % WAYS for rest in APART)) * line
+        strides = (self.dims[2] * plane, self.strides[1], plane, *self.strides[3:])
+        return replace(self, strides=strides, elements=strides[0] * self.dims[0])
 
     def channels(self, t: TensorType, dims: tuple[int, ...], first: int) -> Placement:
         """The placement of some channels of this activation, as a tensor in the same memory."""

@@ -184,6 +184,7 @@ def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement
         channels, places, tiles = (evaluate(e, {}) for e in type.shape)
         bands = t.cut.bands(batch * tiles)
         band = type.with_shape((channels, places, bands.most))
-        return place(band, bands.lots, 1, (), lanes, panels=False)
+        return place(band, bands.lots, 1, (), lanes, panels=False).with_planes()
     halo = t.border.halo if t.border else ()
-    return place(type, batch, t.innermost or 0, halo, lanes, t.panels)
+    found = place(type, batch, t.innermost or 0, halo, lanes, t.panels)
+    return found.with_planes() if t.planes else found

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from cnncc.loops.affine import extent_of
 from cnncc.loops.ir import (
@@ -23,12 +22,14 @@ from cnncc.loops.ir import (
     Buffer,
     Div,
     For,
+    Guard,
     Index,
     Kind,
     Let,
     Load,
     Mod,
     Nest,
+    Ref,
     Size,
     Store,
     Var,
@@ -124,7 +125,7 @@ def choose(
     extent = _value(loops[vector], nest) if vector else 1
     lanes = narrowed(extent, lanes)
     block = block_lanes(extent, lanes) if lanes > 1 else 1
-    if lanes > 1 and not reduces and _held_at_once(nest, body) > held:
+    if lanes > 1 and not reduces and block // lanes * _held_at_once(nest, body) > held:
         block = max(lanes, LINE)
     for group in _divisors(nest, vector):
         # blocks that do not cross groups see one group each
@@ -162,13 +163,20 @@ def _sums(body: Body) -> bool:
 
 
 def _held_at_once(nest: Nest, body: Body) -> int:
-    """Values that a body on activations keeps in registers: its longest run of loads. A parameter
-    is computed once, and in the blocks in which it is stored.
+    """The most values that a body on activations holds at a time. A parameter is computed once, and
+    in the blocks in which it is stored.
     """
     if not all(_batched(b) for b in nest.buffers if b.role == "out"):
         return 0
-    loads = [isinstance(s, Let) and isinstance(s.value, Load) for s in statements(body)]
-    return max((len(list(run)) for loaded, run in groupby(loads) if loaded), default=0)
+    steps = [s for s in statements(body) if not isinstance(s, (For, Guard))]
+    used = [{v.name for v in values((s,)) if isinstance(v, Ref)} for s in steps]
+    last = {name: step for step, names in enumerate(used) for name in names}
+    held = most = 0
+    for step, (s, names) in enumerate(zip(steps, used, strict=True)):
+        held += isinstance(s, Let) and s.name in last
+        most = max(most, held)
+        held -= sum(last[name] == step for name in names)
+    return most
 
 
 def _batched(buffer: Buffer) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnncc.loops.transform import parallel_loops
+from cnncc.ops.winograd import WinogradInput
 from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.bands import Bands
 from cnncc.targets.cpu.border import border_arguments
@@ -18,6 +19,7 @@ from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.stretches import lengths_of
 from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.touched import touched
 from cnncc.targets.cpu.work import is_small, macs_of, traffic_of
 from cnncc.tensor import evaluate
 
@@ -92,7 +94,7 @@ def _banded(
     The two tensors between the kernels begin where the first tile of the band would lie at the
     beginning of its lot's memory; the kernels that go through tiles by number see them there.
     """
-    _, product, _ = step.parts
+    spread, product, _ = step.parts
     v, z = product.tensors[0], product.tensors[-1]
     cut = program.tensors[v].cut
     assert cut is not None
@@ -117,6 +119,9 @@ def _banded(
             own |= {"n": 1, "t": np.diff(starts), f"{ROWS_PER_TASK}0": 1}
         for name, value in zip(part.emitted.arguments, base, strict=True):
             columns.append(np.broadcast_to(own.get(name, value), bands.bands))
+    op, x = spread.nodes[-1].op, placements[spread.tensors[0]]
+    assert isinstance(op, WinogradInput)
+    columns += [np.broadcast_to(value, bands.bands) for value in touched(op, x, starts)]
     return bands, np.stack(columns, axis=1).ravel()
 
 

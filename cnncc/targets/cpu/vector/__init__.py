@@ -45,6 +45,7 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     take(S, m, p)   put(m, p, v)             the positions of S from p on; one vector is no tile
     prefetch(a, i)   prefetch_tile(S, a, i, down, along)
                                              a hint to the processor: this will be loaded soon
+    touch(a, i)                              a load whose value goes nowhere: its line is in cache
     rolled(n)                                n, which LLVM does not know: it cannot unroll a loop
     keep_rolled()                            in a loop's body: LLVM must not unroll the loop
 
@@ -148,6 +149,7 @@ __all__ = [
     "to_u16",
     "to_u32",
     "to_u64",
+    "touch",
     "u8",
     "u8_at",
     "u16",
@@ -184,7 +186,13 @@ if JIT:
         sqrt,
     )
     from cnncc.targets.cpu.vector.bits import exponent, mantissa, power2, scale2
-    from cnncc.targets.cpu.vector.hints import keep_rolled, prefetch, prefetch_tile, rolled
+    from cnncc.targets.cpu.vector.hints import (
+        keep_rolled,
+        prefetch,
+        prefetch_tile,
+        rolled,
+        touch,
+    )
     from cnncc.targets.cpu.vector.integers import (
         bit_xor,
         count2,
@@ -331,6 +339,7 @@ else:
         to_u16,
         to_u32,
         to_u64,
+        touch,
         u8_at,
         u16_at,
         wrap_add,

@@ -43,6 +43,20 @@ def prefetch_tile(typing: Any, shape: Any, a: Any, i: Any, down: Any, along: Any
     return types.void(shape, a, *[types.int64] * 3), codegen
 
 
+@intrinsic
+def touch(typing: Any, a: Any, i: Any) -> Any:
+    element_at(a)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        pointer = builder.bitcast(place(context, builder, signature.args[0], *arguments), byte)
+        # LLVM drops a load that nobody uses, unless other threads may order theirs by it
+        builder.load_atomic(pointer, "monotonic", 1)
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64), codegen
+
+
 def _prefetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
     byte = ir.IntType(8).as_pointer()
     pointer = builder.bitcast(place(context, builder, kind, array, index), byte)

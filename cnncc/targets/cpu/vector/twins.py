@@ -200,6 +200,11 @@ def prefetch_tile(shape: Shape, a: Array, i: int, down: int, along: int) -> None
     """A hint, as `prefetch`."""
 
 
+def touch(a: Array, i: int) -> None:
+    """Reads an element, which goes nowhere."""
+    _inside(a, i, i)
+
+
 def keep_rolled() -> None:
     """A hint to LLVM; nothing happens."""
 
