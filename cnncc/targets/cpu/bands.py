@@ -129,7 +129,7 @@ def cut_of(
 
 
 def _enough(units: int, weights: int) -> bool:
-    """Whether so many register tiles are enough for all cores. `weights`: bytes of them, which every
+    """Whether so many register tiles are enough for all cores. `weights`: their bytes, which every
     core reads in bands, and only its own part of where the kernels are apart.
     """
     least = FEWEST * cores()
