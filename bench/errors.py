@@ -20,7 +20,8 @@ import torch
 from bench import record
 from bench.single import Layer, convolutions
 from cnncc import compiler
-from cnncc.passes.winograd import choices
+from cnncc.ops.strided_phases import taps_of
+from cnncc.passes.winograd import algorithms
 from cnncc.targets.cpu.machine import detect
 from tests.networks.distance import relative_l2
 
@@ -89,9 +90,9 @@ def error(layer: Layer, threads: int = 1) -> Error:
     with torch.inference_mode():
         theirs = layer.torch(torch.from_numpy(x), torch.from_numpy(w)).numpy()
     default, exact = (layer.compiled(w, p, 1, threads)(x) for p in ("default", "exact"))
-    chosen = choices(compiler.front(layer.text).graph)
-    taps = f"{layer.window}x{layer.window}"
-    algorithm = "".join(f"F({m}x{m},{taps})" for m in chosen.values()) or "direct"
+    chosen = algorithms(compiler.front(layer.text).graph)
+    taps = taps_of(layer.window, layer.stride)
+    algorithm = "".join(f"F({m}x{m},{taps}x{taps})" for m in chosen.values()) or "direct"
     return Error(algorithm, *(relative_l2(y, expected) for y in (default, exact, theirs)))
 
 

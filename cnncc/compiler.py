@@ -23,7 +23,7 @@ from cnncc.passes.choices import NONE, Choices
 from cnncc.passes.fuse import Fused
 from cnncc.passes.fuse import fuse as fuse_graph
 from cnncc.passes.require import check_requirements
-from cnncc.passes.winograd import choices, with_winograd
+from cnncc.passes.winograd import algorithms, with_winograd
 from cnncc.syntax.dump import dump
 
 if TYPE_CHECKING:
@@ -71,41 +71,41 @@ def kernels(
     phases: Mapping[str, int] | None = None,
     exact: bool = False,
     bf16: bool = False,
-    measured: Choices = NONE,
+    choices: Choices = NONE,
 ) -> Fused:
     """The kernels of a graph of the module's net, and the ledger: one reason per edge.
 
     `phases` is given for a training graph. With `exact` every sum has the order of its definition;
     without, convolutions of inference may be computed in fewer multiplications. With `bf16` layers
-    of inference that use each weight once read their weights rounded to bf16. `measured` decides as
-    far as it is `allowed`. Raises SpecError (E0503) when the spec requires a fusion that cannot be
-    had. `require fused` speaks of inference: the kernels of training also write what backward
+    of inference that use each weight once read their weights rounded to bf16. `choices` decide as
+    far as they are `allowed`. Raises SpecError (E0503) when the spec requires a fusion that cannot
+    be had. `require fused` speaks of inference: the kernels of training also write what backward
     reads, and its batch statistics need a whole convolution first, so of a training graph nothing
     is required; nor with `fuse` off, where every node is a kernel.
     """
     if phases is None and bf16:
         graph = with_bf16(graph)
-    measured = allowed(measured, module)
+    choices = allowed(choices, module)
     if phases is None and not exact:
-        graph = with_winograd(graph, choices(graph, measured))
+        graph = with_winograd(graph, algorithms(graph, choices))
     alone = set(module.nofuse)
     edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
     apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
     fused = fuse_graph(graph, enabled=fuse, apart=apart, phases=dict(phases or {}))
-    fused = replace(fused, batch=measured.batch)
+    fused = replace(fused, batch=choices.batch)
     if fuse and phases is None:
         check_requirements(fused, module)
     return fused
 
 
-def allowed(measured: Choices, module: Module) -> Choices:
+def allowed(choices: Choices, module: Module) -> Choices:
     """What may choose algorithms: only the model for one sample where the net requires a fusion,
     which may hang on the algorithm of a layer in front of those that it names, or expects something
     of its memory. Tiles may be chosen by measuring everywhere.
     """
     if module.requirements or any(is_planned(e) for e in module.expectations):
-        return Choices(widths=measured.widths)
-    return measured
+        return Choices(widths=choices.widths)
+    return choices
 
 
 def planned(

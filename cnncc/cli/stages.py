@@ -88,12 +88,12 @@ class Request:
             self._check_claims()
         return compiler.kernels(
             self.graph, self.checked.module, fuse=self.fuse, phases=phases, exact=self.exact,
-            bf16=self.bf16, measured=self.choices,
+            bf16=self.bf16, choices=self.choices,
         )  # fmt: skip
 
     @cached_property
     def choices(self) -> Choices:
-        """What was measured on this machine for such calls of inference."""
+        """The batch, and what was measured on this machine for such calls of inference."""
         if self.train:
             return NONE
         from cnncc.targets.cpu.machine import detect

@@ -89,7 +89,9 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="FILE", type=Path, required=True, help=".safetensors or .npz"
     )
     parser.add_argument(
-        "--batch", type=positive, default=BATCH, help=f"samples at a time (default: {BATCH})"
+        "--batch",
+        type=positive,
+        help=f"samples at a time (default: {BATCH}); given, algorithms are chosen for so many",
     )
     add_precision(parser)
 
@@ -113,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{n} of {name}" for name, n in counts.items())
         raise SpecError(Diagnostic("E0802", f"inputs need equally many samples, but got {told}"))
-    found = model.predict(*given.values(), batch=options.batch)
+    found = model.predict(*given.values(), batch=options.batch or BATCH)
     results = found if isinstance(found, dict) else {outputs[0]: found}
     if options.output is not None:
         write_arrays(options.output, results)
@@ -132,7 +134,7 @@ def loaded(options: argparse.Namespace) -> Model:
     network = Network.read(options.net, net_arguments(options))
     how = Options.checked(
         "cpu", True, options.precision, options.threads, options.max_memory, batch=options.batch
-    )  # what was measured for this batch is used; memory is planned for the samples that come
+    )  # algorithms are chosen for this batch; memory is planned for the samples that come
     model = Model(network, how, train=False, seed=0)
     model.load_weights(options.weights)
     return model
@@ -165,7 +167,7 @@ def evaluate(options: argparse.Namespace) -> int:
     model = loaded(options)
     samples = load_data(model.network, options.data, options.split, options.seed)
     start = time.perf_counter()
-    metrics = model.evaluate(samples, batch=options.batch)
+    metrics = model.evaluate(samples, batch=options.batch or BATCH)
     seconds = time.perf_counter() - start
     if options.json:
         print_json(

@@ -39,13 +39,13 @@ def compile(
     their weights rounded to bfloat16, whose relative error is up to 1/257 (not with `train`).
     What `cnncc tune` has measured on this machine for this batch (1 where it is not given),
     precision and number of threads is used; CNNCC_TUNED=0 in the environment ignores it.
-    `num_threads`: at most this many threads, by default the cores that the process may use; results
-    do not depend on it, but by choices of algorithms that were measured for one number only.
-    `max_memory`: refuse a plan, parameters included, over this many bytes, by
-    default half of the machine's. Each program of a model (inference, evaluation, a training step,
-    forward with backward, activations) is bounded by itself: a model that does several of these may
-    hold as much for each, beside the parameters, which they share when `train` is set. `seed`, from
-    0 below 2^63: initial values, order of samples, dropout.
+    `num_threads`: at most this many threads, by default the cores that the process may use. Results
+    depend, by rounding, on the algorithms that are chosen for `batch`, and on threads only where
+    others were measured for their number. `max_memory`: refuse a plan, parameters included, over
+    this many bytes, by default half of the machine's. Each program of a model (inference,
+    evaluation, a training step, forward with backward, activations) is bounded by itself: a model
+    that does several of these may hold as much for each, beside the parameters, which they share
+    when `train` is set. `seed`, from 0 below 2^63: initial values, order of samples, dropout.
 
     Raises SpecError with all mistakes of the text, ValueError and TypeError for other arguments.
     """

@@ -51,7 +51,7 @@ class Options:
     max_memory: int | None = None
     exact: bool = False  # every sum in the order of its definition
     bf16: bool = False  # weights that are used once per sample are rounded to bf16
-    choices: Choices = NONE  # what was measured
+    choices: Choices = NONE  # the batch, and what was measured for it
 
     @staticmethod
     def checked(
@@ -333,12 +333,12 @@ class Programs:
         options = self.options
         return kernels(
             graph, module, fuse=enabled, phases=phases, exact=options.exact, bf16=options.bf16,
-            measured=self.choices,
+            choices=self.choices,
         )  # fmt: skip
 
     @property
     def choices(self) -> Choices:
-        """What was measured, as far as the claims of inference allow: the same for all programs, so
-        that evaluation gives the bits of inference.
+        """The batch and what was measured for it, as far as the claims of inference allow: the same
+        for all programs, so that evaluation gives the bits of inference.
         """
         return allowed(self.options.choices, self.network.inference.module)

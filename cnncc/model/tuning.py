@@ -26,8 +26,7 @@ from cnncc.model.programs import Options, Programs
 from cnncc.model.turns import Contestant, Turns, calls_compared, compared
 from cnncc.ops.base import Op
 from cnncc.passes.choices import Choice, Choices, form
-from cnncc.passes.winograd import choices as algorithms_of
-from cnncc.passes.winograd import costs
+from cnncc.passes.winograd import algorithms, costs
 from cnncc.targets.cpu.profile import Timer, stopwatch
 from cnncc.targets.cpu.schedule import other_widths, registers
 from cnncc.targets.runtime import Runtime
@@ -185,7 +184,7 @@ class _Tuner:
         """Convolutions with several algorithms."""
         graph, module = self.network.inference.graph, self.network.inference.module
         model = self.options.choices
-        chosen = algorithms_of(graph, model)
+        chosen = algorithms(graph, model)
         groups = []
         for text, nodes in _by_form(graph).items():
             by_value = costs(nodes[0], graph, model.batch)

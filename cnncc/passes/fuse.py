@@ -48,7 +48,8 @@ class Slice:
 @dataclass(frozen=True)
 class Fused:
     """The kernels in execution order, and the ledger. `batch`: samples of the calls that they are
-    made for, which targets may use, and serve others.
+    made for, which targets may use (they serve others too); 1 where the text claims
+    something of a kernel or of memory, which has to hold for any.
     """
 
     graph: Graph

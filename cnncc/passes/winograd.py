@@ -37,21 +37,21 @@ def with_winograd(graph: Graph, choice: Mapping[str, int] | None = None) -> Grap
     """The graph with convolutions replaced, those of `choice` or where the rule finds that it pays.
     Names of tensors and their types stay.
     """
-    choice = choices(graph) if choice is None else choice
+    choice = algorithms(graph) if choice is None else choice
     nodes: list[Node] = []
     for node in graph.nodes:
         nodes += _replaced(node, graph, choice[node.name]) if node.name in choice else [node]
     return graph.with_nodes(nodes) if choice else graph
 
 
-def choices(graph: Graph, measured: Choices = NONE) -> dict[str, int]:
+def algorithms(graph: Graph, choices: Choices = NONE) -> dict[str, int]:
     """The m of F(m x m, r x r) for every node that is to be replaced. What was measured decides
     where it can.
     """
-    found = {node.name: chosen(node, graph, measured.batch) for node in graph.nodes}
-    if measured.algorithms:
+    found = {node.name: chosen(node, graph, choices.batch) for node in graph.nodes}
+    if choices.algorithms:
         for node in graph.nodes:
-            choice = measured.algorithms.get(form(node, graph))
+            choice = choices.algorithms.get(form(node, graph))
             if choice and choice.value in costs(node, graph):
                 found[node.name] = choice.value
     return {name: m for name, m in found.items() if m}

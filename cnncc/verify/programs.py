@@ -18,7 +18,7 @@ from cnncc.graph.sources import Input, Parameter
 from cnncc.ops.base import Array
 from cnncc.passes.fuse import Fused
 from cnncc.passes.training import seeded_graph, training_graph
-from cnncc.passes.winograd import choices, with_winograd
+from cnncc.passes.winograd import algorithms, with_winograd
 from cnncc.targets.arrays import NUMPY
 from cnncc.targets.cpu.machine import detect
 from cnncc.train.init import initial
@@ -118,7 +118,7 @@ class Network:
 
     def _programs(self, made: Callable[[Graph], Graph]) -> list[Program]:
         inference = made(self.checked.graph)
-        run = with_winograd(inference, choices(self.checked.graph))
+        run = with_winograd(inference, algorithms(self.checked.graph))
         module = self.checked.module
         first = Program("inference", run, module, None, "", inference.nodes)
         if self.trained is None:  # gradients of the outputs' inner products with given tensors

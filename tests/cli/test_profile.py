@@ -67,8 +67,8 @@ def test_figures_belong_together(shell, small):
 def test_every_kernel_has_its_layers_and_bytes(shell, small):
     found = json.loads(shell("profile", small, "--batch", 2, "--repeats", 1, "--json").out)
     by_layer = {tuple(k["layers"]): k for k in found["kernels"]}
-    conv = by_layer["c", "c.relu"]
-    assert conv["operation"] == "conv + relu"
+    conv = by_layer["c", "c.relu", "y.flatten"]
+    assert conv["operation"] == "conv + relu + reshape"
     weights = 4 * 2 * 9 + 4
     assert conv["macs"] == 2 * CONV
     assert conv["parameter_bytes"] == FLOAT * weights
@@ -85,9 +85,9 @@ def test_every_kernel_has_its_layers_and_bytes(shell, small):
 def test_the_table_shows_the_slowest_kernels(shell, small):
     lines = shell("profile", small, "--top", 1, "--repeats", 9).out.splitlines()
     assert "GFLOP/s" in lines[1]
-    shares = [line.split()[1] for line in lines[3:5]]
+    (rest,) = (line for line in lines if line.endswith("more kernels"))
+    shares = [line.split()[1] for line in (lines[3], rest)]  # names may take more lines
     assert sum(float(s.rstrip("%")) for s in shares) == pytest.approx(100, abs=0.2)
-    assert lines[4].endswith("more kernels")
     assert lines[-2].startswith("small, batch 1, ")
     assert lines[-1].startswith("peaks: ")
 
@@ -112,7 +112,7 @@ def test_precision_decides_on_the_multiplications(shell, tmp_path):
     assert found["bf16"]["macs"] == found["default"]["macs"]  # no layer is bound by weights
     assert found["exact"]["macs"] == 32 * 32 * 9 * 28 * 28
     assert found["default"]["macs"] == 32 * 32 * 36 * 7 * 7
-    operations = {k["operation"] for k in found["default"]["kernels"]}
+    operations = {o for k in found["default"]["kernels"] for o in k["operation"].split(" + ")}
     assert {"winograd_input", "winograd_product", "winograd_output"} <= operations
     assert all(k["layers"] in ([], ["y"]) for k in found["default"]["kernels"])
 

@@ -239,7 +239,7 @@ def test_a_spec_that_claims_something_of_a_layer_keeps_its_kernels(claim: str) -
     checked = front(text)
     node = next(n for n in checked.graph.nodes if costs(n, checked.graph))
     measured = Choices({form(node, checked.graph): Choice(F2)})
-    fused = kernels(checked.graph, checked.module, measured=measured)
+    fused = kernels(checked.graph, checked.module, choices=measured)
     assert node.op.name in {n.op.name for n in fused.kernel_of(node.name).nodes}
 
 
@@ -292,7 +292,7 @@ def test_choices_stand_against_the_model_in_both_directions() -> None:
     assert chosen(node, checked.graph) == F4
     for m, operators in ((DIRECT, {"conv"}), (F2, {"winograd_output"}), (7, {"winograd_output"})):
         measured = Choices({form(node, checked.graph): Choice(m)})
-        fused = kernels(checked.graph, checked.module, measured=measured)
+        fused = kernels(checked.graph, checked.module, choices=measured)
         assert operators <= {n.op.name for k in fused.kernels for n in k.nodes}
         widths = {n.type.shape[1] for k in fused.kernels for n in k.nodes
                   if n.op.name == "winograd_product"}  # fmt: skip

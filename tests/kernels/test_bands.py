@@ -69,7 +69,7 @@ def test_the_lot_of_a_band_is_the_one_that_runs_it(bands_: int, lots: int) -> No
 
 def fused(batch: int = 1, **sizes: int) -> Fused:
     checked = compiler.front(NET, arguments=sizes)
-    return compiler.kernels(checked.graph, checked.module, measured=Choices(batch=batch))
+    return compiler.kernels(checked.graph, checked.module, choices=Choices(batch=batch))
 
 
 def kernels_in_bands(of: Fused) -> list[int]:
@@ -142,7 +142,7 @@ def test_register_tiles_are_enough_where_cores_share_them_evenly(
 
 
 def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "cores", lambda: 2)
+    monkeypatch.setattr(bands, "cores", lambda: 4)
     monkeypatch.setattr(bands, "own_cache", lambda: 1 << 20)
     monkeypatch.setattr(bands, "last_cache", lambda: 32 << 20)
     assert kernels_in_bands(fused(h=22, w=22)) == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,44 @@ def test_a_thread_that_was_moved_may_come_back(make_team, entries):
         team._move_away()
         run.on(team, entries.claimed)
     assert allowed_cores(thread.native_id) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cores are chosen on Linux only")
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_thread_leaves_the_callers_core_and_is_given_it_back(
+    make_team, entries, monkeypatch, interrupted
+):
+    """Also where a signal handler raises in between."""
+    team_run, given, may = Run(2, 3), [], {0, 1, 2}
+    team = make_team(2)
+    team_run.on(team, entries.claimed)
+
+    def allow(thread, cores):
+        given.append(set(cores))
+        may.clear()
+        may.update(cores)
+        if interrupted and len(given) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnncc.targets.cpu.team.allowed_cores", lambda thread: set(may))
+    monkeypatch.setattr("cnncc.targets.cpu.team.allow_cores", allow)
+    monkeypatch.setattr("cnncc.targets.cpu.team.core", lambda: 1)
+    with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+        team._move_away()
+    assert given == [{0, 2}, {0, 1, 2}]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cores are chosen on Linux only")
+def test_what_somebody_else_allows_meanwhile_stays(make_team, entries, monkeypatch):
+    team, run, seen, given = make_team(2), Run(2, 3), [{0, 1, 2}, {0}], []
+    run.on(team, entries.claimed)
+    monkeypatch.setattr("cnncc.targets.cpu.team.allowed_cores", lambda thread: seen.pop(0))
+    monkeypatch.setattr(
+        "cnncc.targets.cpu.team.allow_cores", lambda thread, cores: given.append(set(cores))
+    )
+    monkeypatch.setattr("cnncc.targets.cpu.team.core", lambda: 1)
+    team._move_away()
+    assert given == [{0, 2}]
 
 
 def test_late_threads_help(make_team, entries):

@@ -9,7 +9,7 @@ import cnncc
 from cnncc.compiler import front, kernels
 from cnncc.graph.verify import verify
 from cnncc.passes.choices import Choices
-from cnncc.passes.winograd import choices, with_winograd
+from cnncc.passes.winograd import algorithms, with_winograd
 
 WIDE = "32, 12, 13"
 
@@ -49,7 +49,7 @@ def test_so_is_one_with_a_stride_or_an_even_window(layer: str, shape: str) -> No
 
 def test_weights_that_are_read_once_for_many_samples_cost_less() -> None:
     graph = front(net("conv(512, 3x3, pad = same)", "512, 7, 7")).graph
-    assert [choices(graph, Choices(batch=b))["y"] for b in (1, 16)] == [2, 4]
+    assert [algorithms(graph, Choices(batch=b))["y"] for b in (1, 16)] == [2, 4]
 
 
 def test_a_required_fusion_is_had_for_every_batch() -> None:
@@ -59,7 +59,7 @@ def test_a_required_fusion_is_had_for_every_batch() -> None:
         "  require fused(a)\n  output y = a\n}\n"
     )
     one, many = (
-        kernels(found.graph, found.module, measured=Choices(batch=b)).graph for b in (1, 16)
+        kernels(found.graph, found.module, choices=Choices(batch=b)).graph for b in (1, 16)
     )
     assert [n.op for n in one.nodes] == [n.op for n in many.nodes]
 

@@ -13,7 +13,7 @@ from cnncc import compiler
 from cnncc.errors import SpecError
 from cnncc.graph.ir import Graph
 from cnncc.graph.locate import built_in
-from cnncc.passes.winograd import choices, with_winograd
+from cnncc.passes.winograd import algorithms, with_winograd
 from cnncc.targets.cpu.schedule import block_lanes
 from cnncc.tensor import evaluate
 from cnncc.verify.channels import Narrowing
@@ -130,9 +130,9 @@ def test_tables_stay() -> None:
 def test_winograd_of_the_network_as_it_is_fits_the_smaller_one() -> None:
     graph = front("resnet18")
     smaller = reduced(graph, {}).graph
-    assert choices(graph)
-    assert choices(smaller) != choices(graph)
-    replaced = with_winograd(smaller, choices(graph))
+    assert algorithms(graph)
+    assert algorithms(smaller) != algorithms(graph)
+    replaced = with_winograd(smaller, algorithms(graph))
     names = [n.op.name for n in replaced.nodes]
     assert names == [n.op.name for n in with_winograd(graph).nodes]
 

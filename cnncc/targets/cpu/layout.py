@@ -65,8 +65,10 @@ class Placement:
 
     def with_planes(self) -> Placement:
         """The same tensor for kernels that touch one position in each of many planes, along the
-        first axis of space, at a time: planes begin in as many sets of the cache.
+        first axis of space, at a time: planes begin in as many sets of the cache. Channels run
+        fastest.
         """
+        assert self.strides[1] == 1, "channels lie inside a plane"
         line = ALIGN // self.type.dtype.bytes
         lines = -(-self.strides[2] // line)
         plane = (lines + min((rest - lines) % WAYS for rest in APART)) * line

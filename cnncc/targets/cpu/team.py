@@ -146,14 +146,19 @@ class Team:
 
     def _move_away(self) -> None:
         """Take the threads off the core of the caller, behind which they may wait beside one that
-        is idle. They may come back: what a thread is allowed stays as it is.
+        is idle. They may come back: what a thread is allowed is given back, unless somebody else
+        has changed it meanwhile.
         """
         for thread in self._threads:
             allowed = allowed_cores(thread.native_id)
             others = allowed - {core()}
-            if others:
+            if not others or others == allowed:
+                continue
+            try:
                 allow_cores(thread.native_id, others)
-                allow_cores(thread.native_id, allowed)
+            finally:  # a signal handler may raise in between
+                if allowed_cores(thread.native_id) == others:
+                    allow_cores(thread.native_id, allowed)
 
     def _reset(self) -> None:
         self._control = _aligned_words(CLAIMS + self.size * LINE + 2 * self.size)
