@@ -194,7 +194,7 @@ class Printer(ValuePrinter):
                 pair = self._turns(replace(s, body=inner))
                 if pair is None:
                     yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
-                    yield from self._lines(inner, pad + "    ")
+                    yield from self._turn(inner, pad + "    ")
                 else:
                     yield from self._pair(pair, var, inner, pad)
                 work = len(inner) * self.positions * self.vectors
@@ -249,6 +249,16 @@ class Printer(ValuePrinter):
             for s in substitute(body, {loop.var: Int(tap)}):
                 yield from self._statement(s, pad)
         yield f"{pad}{self.word('keep_rolled')}()"  # the loop around them
+
+    def _turn(self, body: Body, pad: str) -> Iterator[str]:
+        """The body of a loop. Where it adds to no sum it may be long, and its addresses have names;
+        those of a sum are few, and LLVM moves what they share out of the loop.
+        """
+        known = dict(self.bases)
+        if not assigned(body):
+            yield from self._named_bases(body, pad)
+        yield from self._lines(body, pad)
+        self.bases = known
 
     def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
         """Two loops whose numbers of turns are integers of the kernel."""
