@@ -29,23 +29,23 @@ def compile(
 
     `target`: `cpu`, or `interp`, which interprets the kernels slowly as they are defined. `batch`:
     plan the memory for this batch size now rather than at the first call, and choose for it how
-    convolutions are computed; other sizes still work.
-    What the text expects of `memory` is checked for this batch, or for one sample. `train`: compile
-    a training step too, which needs a `train` block. `fuse=False`: one kernel per operator, with
-    the same results. `precision`: `default`; or `exact`, with which every convolution adds its
-    products in the order of its definition, while by default those of inference that are large
-    enough use Winograd's minimal filtering, whose rounding error is a few times as large; or
-    `bf16`, as `default`, but layers that use each weight once per sample, such as dense ones, read
-    their weights rounded to bfloat16, whose relative error is up to 1/257 (not with `train`).
-    What `cnncc tune` has measured on this machine for this batch (1 where it is not given),
-    precision and number of threads is used; CNNCC_TUNED=0 in the environment ignores it.
-    `num_threads`: at most this many threads, by default the cores that the process may use. Results
-    depend, by rounding, on the algorithms that are chosen for `batch`, and on threads only where
-    others were measured for their number. `max_memory`: refuse a plan, parameters included, over
-    this many bytes, by default half of the machine's. Each program of a model (inference,
-    evaluation, a training step, forward with backward, activations) is bounded by itself: a model
-    that does several of these may hold as much for each, beside the parameters, which they share
-    when `train` is set. `seed`, from 0 below 2^63: initial values, order of samples, dropout.
+    convolutions are computed; other sizes still work. What the text expects of `memory` is checked
+    for this batch, or for one sample. `train`: compile a training step too, which needs a `train`
+    block. `fuse=False`: one kernel per operator, with the same results. `precision`: `default`; or
+    `exact`, with which every convolution adds its products in the order of its definition, while by
+    default those of inference that are large enough use Winograd's minimal filtering, whose
+    rounding error is a few times as large; or `bf16`, as `default`, but layers that use each weight
+    once per sample, such as dense ones, read their weights rounded to bfloat16, whose relative
+    error is up to 1/257 (not with `train`). What `cnncc tune` has measured on this machine for this
+    batch (1 where it is not given), precision and number of threads is used; CNNCC_TUNED=0 in the
+    environment ignores it. `num_threads`: at most this many threads, by default the cores that the
+    process may use. Results depend, by rounding, on the algorithms that are chosen for `batch`, and
+    on threads only where others were measured for their number. `max_memory`: refuse a plan,
+    parameters included, over this many bytes, by default half of the machine's. Each program of a
+    model (inference, evaluation, a training step, forward with backward, activations) is bounded by
+    itself: a model that does several of these may hold as much for each, beside the parameters,
+    which they share when `train` is set. `seed`, from 0 below 2^63: initial values, order of
+    samples, dropout.
 
     Raises SpecError with all mistakes of the text, ValueError and TypeError for other arguments.
     """
