@@ -37,8 +37,14 @@ def short_bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """As with so many cores, whose caches hold two register tiles with all places and channels."""
     monkeypatch.setattr(bands, "cores", lambda: request.param)
     monkeypatch.setattr(bands, "own_cache", lambda: 2 * 2 * 14 * 36 * (16 + 24) * 4)
-    monkeypatch.setattr(bands, "last_cache", lambda: 32 << 20)
+    near(monkeypatch, 32 << 20)
     monkeypatch.setattr(bands, "FEWEST", 1)
+
+
+def near(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """As with a last cache of so many bytes that is near."""
+    monkeypatch.setattr(bands, "last_cache", lambda: last)
+    monkeypatch.setattr(bands, "last_cache_is_far", lambda: False)
 
 
 @pytest.mark.parametrize("tiles", [1, 13, 14, 15, 28, 49, 196, 1000, 1001])
@@ -90,8 +96,11 @@ def test_bands_give_the_bits_of_the_definition(h: int, w: int) -> None:
         assert same_bits(model(x[:1]), expected[:1])
 
 
-def test_bands_of_tiles_of_many_samples_give_the_bits_of_the_definition() -> None:
+def test_bands_of_tiles_of_many_samples_give_the_bits_of_the_definition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A band may have the tiles of several samples, and has fewer in a call with one."""
+    near(monkeypatch, 32 << 20)
     sizes = {"h": 22, "w": 22}
     if vector_lanes() > 1:
         assert kernels_in_bands(fused(batch=16, **sizes))
@@ -144,10 +153,31 @@ def test_register_tiles_are_enough_where_cores_share_them_evenly(
 def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bands, "cores", lambda: 4)
     monkeypatch.setattr(bands, "own_cache", lambda: 1 << 20)
-    monkeypatch.setattr(bands, "last_cache", lambda: 32 << 20)
+    near(monkeypatch, 32 << 20)
     assert kernels_in_bands(fused(h=22, w=22)) == []
     if vector_lanes() > 1:
         assert kernels_in_bands(fused(h=60, w=60))
         assert kernels_in_bands(fused(batch=4, h=22, w=22)), "the tiles of all samples count"
-    monkeypatch.setattr(bands, "last_cache", lambda: 32 << 10)
+    near(monkeypatch, 32 << 10)
     assert kernels_in_bands(fused(h=60, w=60)) == []
+
+
+@pytest.mark.parametrize(
+    ("tiles", "width", "of_tile", "weights", "less"),
+    [
+        (3136, 8, 18 << 10, 576 << 10, True),  # 64 channels at 224x224: weights stay in the cache
+        (784, 8, 27 << 10, 1152 << 10, True),
+        (784, 8, 36 << 10, 2304 << 10, False),  # 128 at 112x112: 33 bands
+        (196, 7, 72 << 10, 9216 << 10, False),
+        (49, 7, 144 << 10, 36 << 20, False),  # 512 at 28x28: seven bands
+        (14, 7, 72 << 10, 9216 << 10, False),  # two bands: the weights twice, or a megabyte twice
+        (14, 7, 144 << 10, 2304 << 10, True),
+    ],
+)
+def test_where_the_last_cache_is_far_bands_are_to_fetch_less(
+    tiles: int, width: int, of_tile: int, weights: int, less: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bands, "last_cache_is_far", lambda: True)
+    monkeypatch.setattr(bands, "own_cache", lambda: 2 << 20)
+    monkeypatch.setattr(bands, "cores", lambda: 2)
+    assert bands._fetches_less(Cut(width, of_tile), tiles, weights) is less

@@ -41,7 +41,7 @@ ADD = Assign("acc", prim("add", Ref("acc"), X))
 def test_steps_decide(stride: int, turns: tuple[int, int]) -> None:
     pair = pair_of(loops(ADD), place)  # type: ignore[arg-type]
     assert pair == Pair(Int(5), Size("c"), ((Size("stride"), Int(1)),))
-    assert pair.turns({"c": 6, "stride": stride}) == turns
+    assert pair.integers({"c": 6, "stride": stride}) == turns
 
 
 def test_all_accesses_must_go_on() -> None:
@@ -49,10 +49,10 @@ def test_all_accesses_must_go_on() -> None:
     constant = Assign("acc", prim("add", Ref("acc"), Load("b", (Int(3),))))
     pair = pair_of(loops(ADD, constant), place)  # type: ignore[arg-type]
     assert pair is not None
-    assert pair.turns({"c": 6, "stride": 6}) == (1, 30)
+    assert pair.integers({"c": 6, "stride": 6}) == (1, 30)
     pair = pair_of(loops(ADD, other), place)  # type: ignore[arg-type]
     assert pair is not None
-    assert pair.turns({"c": 6, "stride": 6}) == (5, 6)
+    assert pair.integers({"c": 6, "stride": 6}) == (5, 6)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_taps_of_a_row_and_their_channels(dilation: int, turns: tuple[int, i
     model, definition = cnncc.compile(text), cnncc.compile(text, target="interp")
     assert np.array_equal(model(x), definition(x))
     runtime = model._programs.inference
-    (step,) = (s for s in runtime.program.steps if s.emitted and s.emitted.turns)
+    (step,) = (s for s in runtime.program.steps if s.emitted and s.emitted.derived)
     first = 0
     for s in runtime.program.steps:
         if s is step:

@@ -39,7 +39,7 @@ def test_a_residual_is_asked_for_before_the_sums_and_read_behind_them() -> None:
 def test_what_all_positions_share_and_what_the_sums_read_is_not_asked_for() -> None:
     (text,) = texts_of(RESIDUAL.replace("relu((x -> conv(32, 1x1)) + x)", "x -> conv(32, 3x3)"))
     assert "load_tile(" in text
-    assert "prefetch" not in text
+    assert "prefetch_tile(" not in text
 
 
 @pytest.mark.parametrize("channels", [32, 27])

@@ -4,7 +4,8 @@ back before the next one begins.
 Run one after the other over the whole image, the kernels hand each other several times the bytes of
 the activations, through memory. The transformed inputs of some tiles and their products stay in the
 second-level cache of the core that computes them. But every band reads all weights: where they are
-too many, or where the tiles are too few for all threads, the kernels stay apart.
+too many for what the last cache gives, or where the tiles are too few for all threads, the kernels
+stay apart.
 
 A band is a range of the tiles of all samples, so it is the same kernels with other run-time
 integers: where the tensors between them begin, and how many tiles there are. Bits do not depend on
@@ -19,7 +20,7 @@ from math import prod
 
 from cnncc.ops.winograd import WinogradInput, WinogradOutput, WinogradProduct
 from cnncc.passes.lower import Kernel
-from cnncc.targets.cpu.machine import cores, last_cache, own_cache
+from cnncc.targets.cpu.machine import cores, last_cache, last_cache_is_far, own_cache
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.targets.cpu.touched import TOUCH_INTEGERS
@@ -123,9 +124,21 @@ def cut_of(
     ):
         return None
     cut = Cut(second.width, _bytes(v) + _bytes(z))
-    fits = cut.width * cut.bytes <= own_cache() and weights * v.dtype.bytes <= last_cache() // 2
-    units = min(batch, TOGETHER) * tiles // cut.width
-    return cut if fits and _enough(units, weights * v.dtype.bytes) else None
+    fits = cut.width * cut.bytes <= own_cache()
+    tiles, weights = min(batch, TOGETHER) * tiles, weights * v.dtype.bytes
+    pays = fits and _enough(tiles // cut.width, weights) and _fetches_less(cut, tiles, weights)
+    return cut if pays else None
+
+
+def _fetches_less(cut: Cut, tiles: int, weights: int) -> bool:
+    """Whether bands of so many tiles spare more than they take: what lies between the kernels is
+    neither written to a cache that all cores share nor read from there, but every band takes all
+    weights. Where that cache is near, weights that stay in it cost next to nothing.
+    """
+    if not last_cache_is_far():
+        return weights <= last_cache() // 2
+    apart = 2 * tiles * cut.bytes + weights
+    return weights <= own_cache() // 2 or cut.bands(tiles).bands * weights <= apart
 
 
 def _enough(units: int, weights: int) -> bool:

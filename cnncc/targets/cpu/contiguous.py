@@ -32,12 +32,10 @@ class Pair:
     inner: Index
     steps: tuple[tuple[Index, Index], ...]
 
-    def turns(self, integers: Mapping[str, int]) -> tuple[int, int]:
+    def integers(self, known: Mapping[str, int]) -> tuple[int, int]:
         """How often each loop turns, by the kernel's integers."""
-        outer, inner = (_value(i, integers) for i in (self.outer, self.inner))
-        joined = all(
-            _value(far, integers) == inner * _value(near, integers) for far, near in self.steps
-        )
+        outer, inner = (_value(i, known) for i in (self.outer, self.inner))
+        joined = all(_value(far, known) == inner * _value(near, known) for far, near in self.steps)
         return (1, outer * inner) if joined else (outer, inner)
 
 
@@ -74,8 +72,8 @@ def _beside_accesses(body: Body) -> list[Index]:
     return [*found, *(i for c in guards for i in condition_indices(c))]
 
 
-def _value(i: Index, integers: Mapping[str, int]) -> int:
-    found = extent_of(i, integers)
+def _value(i: Index, known: Mapping[str, int]) -> int:
+    found = extent_of(i, known)
     if not isinstance(found, int):
         raise ValueError(f"{i} depends on more than the kernel's integers")
     return found

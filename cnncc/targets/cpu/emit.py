@@ -32,10 +32,11 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import in_order, lift, parallel_loops
 from cnncc.loops.walk import statements
+from cnncc.targets.cpu.ahead import Ahead
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
-from cnncc.targets.cpu.printer import TURNS, Printer
+from cnncc.targets.cpu.printer import Printer
 from cnncc.targets.cpu.schedule import Schedule, choose, registers
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.tensor import DType
@@ -99,17 +100,12 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int, width: int)
         *tasks,
         "",
     ]
-    turns = {
-        f"{word}{s.number}_{number}": (pair, which)
-        for s in segments
-        for pair, number in s.printer.pairs.items()
-        for which, word in enumerate(TURNS)
-    }
+    derived = {name: d for s in segments for name, d in s.printer.derived.items()}
     return Emitted(
         "\n".join(lines),
         tuple(arguments),
         tuple(Segment(s.nest, s.schedule, s.printer.group, s.stretches) for s in segments),
-        turns,
+        derived,
     )
 
 
@@ -174,6 +170,7 @@ class _Segment:
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
             padded=memory.padded, lanes=schedule.lanes, label=str(number), registers=held,
+            ahead=Ahead(nest, self.schedule, memory.innermost),
         )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 

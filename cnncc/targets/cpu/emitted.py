@@ -6,13 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cnncc.loops.ir import Index, Nest
-from cnncc.targets.cpu.contiguous import Pair
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.stretches import Stretches
 
 ROWS_PER_TASK = "rows_per_task"
+
+
+class Derived(Protocol):
+    """What gives integers by the kernel's others, such as how often loops turn."""
+
+    def integers(self, known: Mapping[str, int]) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,8 @@ class Emitted:
     text: str
     arguments: tuple[str, ...]
     segments: tuple[Segment, ...]
-    turns: Mapping[str, tuple[Pair, int]] = field(default_factory=dict)
-    """By the names of the numbers of turns: whose, and of the outer (0) or the inner (1) loop."""
+    derived: Mapping[str, tuple[Derived, int]] = field(default_factory=dict)
+    """Integers that follow from others, by name: from what, and which of its integers."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,13 @@ __all__ = ["Machine", "detect"]
 
 # A processor model that LLVM knows for every instruction set, and the set's float32 lanes.
 _MODELS = {"avx512": ("x86-64-v4", 16), "avx2": ("x86-64-v3", 8), "sse": ("x86-64", 4)}
+# Server processors whose cores share a last cache over a mesh, as LLVM spells them: a core reads
+# from it not much faster than from memory (measured on emeraldrapids: 24 and 16 GB/s, where its
+# multiply-adds could take 640; a core of znver4 reads 70).
+_MESHES = {
+    "skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids",
+    "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids",
+}  # fmt: skip
 _AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}  # what x86-64-v4 requires
 _AVX2 = {"avx2", "fma"}
 
@@ -90,6 +97,12 @@ def last_cache() -> int:
 def own_cache() -> int:
     """`detect().l2`, found without Numba."""
     return _caches()[1]
+
+
+@cache
+def last_cache_is_far() -> bool:
+    """Whether reading from the last cache costs a core about as much as reading from memory."""
+    return (setting("CPU_NAME") or llvm.get_host_cpu_name()) in _MESHES
 
 
 @cache

@@ -34,13 +34,17 @@ from cnncc.loops.ir import (
     Store,
     Value,
     Var,
+    add,
+    mul,
 )
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, values
+from cnncc.targets.cpu.ahead import Ahead, Inputs
 from cnncc.targets.cpu.bases import parted, shared, total
 from cnncc.targets.cpu.columns import Columns, columns_of
 from cnncc.targets.cpu.contiguous import Pair, pair_of
+from cnncc.targets.cpu.emitted import Derived
 from cnncc.targets.cpu.lane import (
     LANE,
     POSITION,
@@ -65,8 +69,9 @@ class Printer(ValuePrinter):
 
     registers: int = field(default=0, kw_only=True)  # of vectors, for what a tile loads once
     fixed: int = 0  # how many quotients have names
-    label: str = ""  # of the numbers of turns of this text
-    pairs: dict[Pair, int] = field(default_factory=dict)  # loops that may run as one, numbered
+    label: str = ""  # of the derived integers of this text
+    ahead: Ahead | None = None  # what sums fetch in advance
+    derived: dict[str, tuple[Derived, int]] = field(default_factory=dict)  # integers, by name
 
     # --- bodies ---
 
@@ -198,6 +203,9 @@ class Printer(ValuePrinter):
                 else:
                     yield from self._pair(pair, var, inner, pad)
                 work = len(inner) * self.positions * self.vectors
+                innermost = not any(isinstance(t, For) for t in statements(inner))
+                if innermost and self.positions > 1:
+                    yield from self._fetched(replace(s, body=inner), pad + "    ")
                 if work >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
                     # Unrolled, a tile no longer fits the registers. At the end: LLVM takes nothing
                     # that could fail, such as a division, out of a loop from behind it.
@@ -262,12 +270,33 @@ class Printer(ValuePrinter):
 
     def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
         """Two loops whose numbers of turns are integers of the kernel."""
-        number = self.pairs.setdefault(pair, len(self.pairs))
-        outer, inner = (self.index(Size(f"{w}{self.label}_{number}")) for w in TURNS)
+        outer, inner = (self.index(self._derived(pair, k, word)) for k, word in enumerate(TURNS))
         yield f"{pad}for {var} in range({outer}):"
         (loop,) = body
         assert isinstance(loop, For)
         yield from self._statement(replace(loop, extent=Size(inner)), pad + "    ")
+
+    def _derived(self, of: Derived, which: int, word: str) -> Size:
+        """An integer that follows from others, under a name that begins with the word."""
+        known = next((n for n, found in self.derived.items() if found == (of, which)), None)
+        count = sum(n.startswith(word) for n in self.derived)
+        name = known or f"{word}{self.label}_{count}"
+        self.derived[name] = (of, which)
+        return Size(name)
+
+    def _fetched(self, loop: For, pad: str) -> Iterator[str]:
+        """The hints of a tile's innermost loop on what comes next."""
+        for hint in self.ahead.of(loop, self.positions, self.place) if self.ahead else ():
+            if isinstance(hint, Inputs):
+                share = self._derived(hint.share, 0, "share")
+                place = self.index(add(hint.start, mul(hint.channel, share)))
+                yield pad + self.call("prefetch", hint.buffer, place)
+            else:
+                _, steps = self.address(hint.load.buffer, hint.load.index)
+                shape, apart = self._shape(steps.spread), self._apart(steps)
+                arguments = shape, hint.load.buffer, self.index(hint.start), *apart
+                word = "prefetch_tile" if steps.tiled else "prefetch"
+                yield pad + self.call(word, *(arguments if steps.tiled else arguments[1:3]))
 
     def _fixed(self, loop: For) -> dict[Index, str]:
         """Names for the quotients and remainders that are the same in every turn of a loop: Numba
@@ -309,5 +338,5 @@ class Printer(ValuePrinter):
         """A printer that knows as much, for an attempt that may fail."""
         return replace(
             self, names=set(self.names), arguments=dict(self.arguments),
-            shapes=set(self.shapes), pairs=dict(self.pairs),
+            shapes=set(self.shapes), derived=dict(self.derived),
         )  # fmt: skip

@@ -5,10 +5,15 @@ begin, how work is cut.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 import numpy as np
 
+from cnncc.loops.affine import extent_of
+from cnncc.loops.ir import For, Index, Load, Var
 from cnncc.loops.transform import parallel_loops
+from cnncc.loops.walk import statements, subindices
+from cnncc.loops.walk import values as of_body
 from cnncc.ops.winograd import WinogradInput
 from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.bands import Bands
@@ -16,14 +21,13 @@ from cnncc.targets.cpu.border import border_arguments
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Segment
 from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
+from cnncc.targets.cpu.machine import own_cache
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.stretches import lengths_of
-from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.tasks import rows_per_task, rows_that_stay
 from cnncc.targets.cpu.touched import touched
 from cnncc.targets.cpu.work import is_small, macs_of, traffic_of
 from cnncc.tensor import evaluate
-
-CHUNK_BYTES = 256 << 10  # input rows that stay in the second-level cache beside a block of weights
 
 
 def table_of(
@@ -60,9 +64,9 @@ def _integers(
     known = _Known(step, sizes, placements)
     integers = []
     for name in step.emitted.arguments:
-        if name in step.emitted.turns:
-            pair, which = step.emitted.turns[name]
-            integers.append(pair.turns(known)[which])
+        if name in step.emitted.derived:
+            derived, which = step.emitted.derived[name]
+            integers.append(derived.integers(known)[which])
         else:
             integers.append(known[name])
     return integers
@@ -143,14 +147,42 @@ def _cuts(
     lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
     blocks = -(-lanes // s.block)
     names = [b.name for b in nest.buffers if b.role == "in"]
-    tensors = dict(zip((b.name for b in nest.buffers), step.tensors, strict=True))
-    read = sum(placements[tensors[n]].bytes for n in names if placements[tensors[n]].type.batched)
+    placed = dict(
+        zip((b.name for b in nest.buffers), map(placements.get, step.tensors), strict=True)
+    )
     cuts: dict[str, int] = {}
-    fitting = max(1, min(rows, CHUNK_BYTES * rows // max(read, 1)))
+    weights = sum(p.bytes for n in names if (p := placed[n]) and not p.type.batched)
+    fitting = rows_that_stay(rows, _summed_bytes(segment, sizes, placed), weights, own_cache())
     if segment.stretches:
         fitting = rows
+        read = sum(p.bytes for n in names if (p := placed[n]) and p.type.batched)
         extents = [product_of([extent], sizes) for _, extent, _ in segment.stretches.axes]
-        lengths = lengths_of(extents, read, CHUNK_BYTES)
+        lengths = lengths_of(extents, read, own_cache() // 4)
         names = [name for _, _, name in segment.stretches.axes]
         cuts |= dict(zip(names, lengths, strict=True))
     return cuts | {f"{ROWS_PER_TASK}{number}": rows_per_task(rows, blocks, fitting, threads)}
+
+
+def _summed_bytes(
+    segment: Segment, sizes: Mapping[str, int], placed: Mapping[str, Placement | None]
+) -> int:
+    """Bytes of activations that the sums of a segment take, every element once: a window with a
+    stride may leave some out, and what is added behind the sums is not taken again.
+    """
+    loops, body = parallel_loops(segment.nest)
+    sums = tuple(s for s in statements(body) if isinstance(s, For))
+    extents = {**loops, **{s.var: s.extent for s in sums}}
+    taken: dict[str, int] = {}
+    for v in of_body(sums):
+        if not isinstance(v, Load) or not (p := placed[v.buffer]) or not p.type.batched:
+            continue
+        total = p.type.dtype.bytes
+        for most, i in zip(p.dims, v.index, strict=True):
+            moving = (extent_of(extents[name], sizes) for name in _variables(i) if name in extents)
+            total *= min(most, prod(most if n is None else evaluate(n, sizes) for n in moving))
+        taken[v.buffer] = max(taken.get(v.buffer, 0), total)
+    return sum(taken.values())
+
+
+def _variables(i: Index) -> set[str]:
+    return {part.name for part in subindices(i) if isinstance(part, Var)}

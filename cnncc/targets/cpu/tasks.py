@@ -13,6 +13,17 @@ from math import gcd
 EVEN = 1.02  # what the busiest thread may have, of an equal part; smaller chunks read more weights
 SIZES = 16  # tried at most: each is compared in as many operations as there are threads
 
+STAYING = 4  # a chunk's input has one part in so many of a core's cache
+STAYING_LONG = 2  # where weights come from beyond that cache, again for every chunk
+
+
+def rows_that_stay(rows: int, read: int, weights: int, cache: int) -> int:
+    """The most rows of a chunk, whose input stays in the cache of a core while all blocks of
+    weights go over it. `read`: bytes of the input of all rows; `weights`: bytes of all of them.
+    """
+    part = cache // (STAYING if weights <= cache else STAYING_LONG)
+    return max(1, min(rows, part * rows // max(read, 1)))
+
 
 @lru_cache(maxsize=4096)
 def rows_per_task(rows: int, blocks: int, most: int, threads: int) -> int:
