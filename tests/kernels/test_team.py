@@ -17,57 +17,71 @@ from cnncc.targets.load import load_module
 
 ROOT = Path(__file__).parents[2]
 
-# job: 0 phases, 1 shares' work (additions), 2 address of counts[phase, share], 3 address of errors
+# job: 0 phases, 1 a piece's work (additions), 2 address of counts[phase, piece], 3 address of
+# errors, 4 pieces of a share
 ENTRIES = """
 from cnncc.targets.cpu.compiled import inlined
-from cnncc.targets.cpu.team import barrier, claim, claim_next, entry, hand_over, join
+from cnncc.targets.cpu.team import barrier, claim, entry, hand_over, join
 from cnncc.targets.cpu.vector import i64_at
 
 
 @inlined
-def work(job, size, phase, share):
-    counts = i64_at(job[2], job[0] * size)
+def work(job, size, phase, piece):
+    every = size * job[4]
+    counts = i64_at(job[2], job[0] * every)
     errors = i64_at(job[3], 1)
     if phase > 1:
-        for other in range(size):  # everything of the phase before must be done
-            if counts[(phase - 2) * size + other] != 1:
+        for other in range(every):  # everything of the phase before must be done
+            if counts[(phase - 2) * every + other] != 1:
                 errors[0] += 1
     total = 0
     for i in range(job[1]):
         total += i ^ phase
-    counts[(phase - 1) * size + share] += 1 if total >= 0 else 2
+    counts[(phase - 1) * every + piece] += 1 if total >= 0 else 2
+
+
+@inlined
+def all_by_one(job, control, tid, size, phase):
+    if tid == 0:
+        for piece in range(size * job[4]):
+            work(job, size, phase, piece)
+    hand_over(control, size, phase, tid)
+
+
+@inlined
+def by_claims(job, control, tid, size, phase):
+    done = 0
+    piece = claim(control, size, phase, tid, job[4])
+    while piece >= 0:
+        work(job, size, phase, piece)
+        done += 1
+        piece = claim(control, size, phase, tid, job[4])
+    join(control, size, phase, job[4], done)
 
 
 @entry
 def claimed(job, control, tid, size):
     for phase in range(1, job[0] + 1):
-        share = claim(control, size, phase, tid)
-        while share >= 0:
-            work(job, size, phase, share)
-            share = claim_next(control, size, phase, tid)
-        join(control, size, phase)
+        if size == 1:
+            all_by_one(job, control, tid, size, phase)
+        else:
+            by_claims(job, control, tid, size, phase)
 
 
 @entry
 def mixed(job, control, tid, size):
     for phase in range(1, job[0] + 1):
-        if phase % 3 and size > 1:
-            if tid == 0:
-                for share in range(size):
-                    work(job, size, phase, share)
-            hand_over(control, size, phase, tid)
+        if phase % 3 or size == 1:
+            all_by_one(job, control, tid, size, phase)
         else:
-            share = claim(control, size, phase, tid)
-            while share >= 0:
-                work(job, size, phase, share)
-                share = claim_next(control, size, phase, tid)
-            join(control, size, phase)
+            by_claims(job, control, tid, size, phase)
 
 
 @entry
 def fixed(job, control, tid, size):
     for phase in range(1, job[0] + 1):
-        work(job, size, phase, tid)
+        for piece in range(tid * job[4], (tid + 1) * job[4]):
+            work(job, size, phase, piece)
         barrier(control, size, phase)
 """
 
@@ -75,16 +89,16 @@ def fixed(job, control, tid, size):
 class Run:
     """One call's job, and a check that the entry did what it should."""
 
-    def __init__(self, size: int, phases: int, additions: int = 50) -> None:
-        self.counts = np.zeros((phases, size), np.int64)
+    def __init__(self, size: int, phases: int, additions: int = 50, pieces: int = 1) -> None:
+        self.counts = np.zeros((phases, size * pieces), np.int64)
         self.errors = np.zeros(1, np.int64)
         addresses = [self.counts.ctypes.data, self.errors.ctypes.data]
-        self.job = np.array([phases, additions, *addresses], np.int64)
+        self.job = np.array([phases, additions, *addresses, pieces], np.int64)
 
     def on(self, team, entry) -> None:
         self.counts[:] = 0
         team.run(entry.address, self.job)
-        assert (self.counts == 1).all(), "a share was left out or done twice"
+        assert (self.counts == 1).all(), "a piece was left out or done twice"
         assert self.errors[0] == 0, "a phase began before the one before it ended"
 
 
@@ -119,10 +133,11 @@ def make_team():
 
 @pytest.mark.parametrize("kind", ["claimed", "fixed", "mixed"])
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
-def test_every_share_is_done_once_and_phases_are_separate(make_team, entries, kind, size):
+@pytest.mark.parametrize("pieces", [1, 2, 16])
+def test_every_piece_is_done_once_and_phases_are_separate(make_team, entries, kind, size, pieces):
     team, entry = make_team(size), getattr(entries, kind)
     for phases in (0, 1, 2, 17):
-        run = Run(size, phases)
+        run = Run(size, phases, pieces=pieces)
         for _ in range(20 if size <= 2 else 5):
             run.on(team, entry)
 
@@ -224,6 +239,40 @@ def test_late_threads_help(make_team, entries):
     assert helped, "the caller did everything itself, twenty times"
 
 
+def test_a_slow_thread_leaves_pieces_to_the_others(make_team):
+    """The caller begins 16 pieces of either share, beside a thread that comes late or never."""
+    team = make_team(2)
+    shared = load_module(WHO, kind="entry").run
+    by_caller = np.zeros(1, np.int64)
+    job = np.array([16, by_caller.ctypes.data], np.int64)
+    for _ in range(20):
+        by_caller[:] = 0
+        team.run(shared.address, job)
+        assert by_caller[0] > 16, "the other thread is a thousand times slower"
+
+
+WHO = """
+from cnncc.targets.cpu.team import claim, entry, join
+from cnncc.targets.cpu.vector import i64_at
+
+
+@entry
+def run(job, control, tid, size):
+    mine = i64_at(job[1], 1)
+    done = 0
+    piece = claim(control, size, 1, tid, job[0])
+    while piece >= 0:
+        total = 0
+        for i in range(100_000_000 if tid else 1000):
+            total += i ^ piece
+        done += 1 if total >= 0 else 0
+        if tid == 0:
+            mine[0] += 1
+        piece = claim(control, size, 1, tid, job[0])
+    join(control, size, 1, job[0], done)
+"""
+
+
 def test_callers_take_turns(make_team, entries):
     team = make_team(2)
     failures = []
@@ -323,10 +372,10 @@ def test_unjitted_entries_run_as_a_team_of_one():
 
 
 def test_an_error_in_an_unjitted_kernel_reaches_the_caller():
-    wrong = PROCESS.format(sizes=(1,), size="2").replace("job[2], job[0] * size", "job[2], 1")
+    wrong = PROCESS.format(sizes=(1,), size="2").replace("job[2], job[0] * every", "job[2], 1")
     code = f"""
 import test_team
-test_team.ENTRIES = test_team.ENTRIES.replace("job[2], job[0] * size", "job[2], 1")
+test_team.ENTRIES = test_team.ENTRIES.replace("job[2], job[0] * every", "job[2], 1")
 try:
     exec({wrong!r})
 except IndexError:

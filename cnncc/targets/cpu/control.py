@@ -4,12 +4,16 @@ write lies at least 128 bytes apart, because processors fetch cache lines in pai
 
 LINE = 16
 GATE = 0 * LINE  # generation << 16 | closed << 15 | number of threads inside besides the caller
-ARRIVED = 1 * LINE  # shares completed in this generation
+ARRIVED = 1 * LINE  # parts completed in this generation, WHOLE for the share of a thread
 STOP = 2 * LINE
 ENTRY, JOB = 3 * LINE, 3 * LINE + 1  # addresses, written while the gate is closed
-CLAIMS = 4 * LINE  # a line per share: generation << 24 | phase of its last claim
+CLAIMS = (
+    4 * LINE
+)  # a line per share: generation << 24 | phase << 5 | how many of its pieces are begun
 TAKEN = CLAIMS + 1  # in the line of its share: how often a thread has taken part of late
 # then a word per thread, 1 while it sleeps, and a word per thread with the address of its lock
 
 CLOSED = 1 << 15
 INSIDE = CLOSED - 1
+BEGUN = 31
+WHOLE = 16  # parts of a share; pieces are as many, or a half, a quarter, ... of it

@@ -18,7 +18,7 @@ from cnncc.tensor import TensorType
 @dataclass(frozen=True)
 class Call:
     """One step: the kernel's module and the numbers of its tensors; `first` is where the table says
-    whether one thread does it, and the kernel's integers come next.
+    into how many pieces a thread's share is cut, and the kernel's integers come next.
     """
 
     module: str

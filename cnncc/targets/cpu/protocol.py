@@ -24,6 +24,7 @@ from cnncc.targets.cpu.atomics import (
 from cnncc.targets.cpu.compiled import compiled
 from cnncc.targets.cpu.control import (
     ARRIVED,
+    BEGUN,
     CLAIMS,
     CLOSED,
     ENTRY,
@@ -33,6 +34,7 @@ from cnncc.targets.cpu.control import (
     LINE,
     STOP,
     TAKEN,
+    WHOLE,
 )
 
 _YIELD_EVERY = 256  # pauses between offers of the core to others
@@ -54,51 +56,50 @@ def wait_until(control: Any, slot: int, least: int) -> None:
 def barrier(control: Any, size: int, phase: int) -> None:
     """End of a phase whose shares are fixed: this thread has done its own; wait for all others."""
     if size > 1:
-        fetch_add(control, ARRIVED, 1)
-        wait_until(control, ARRIVED, size * phase)
+        fetch_add(control, ARRIVED, WHOLE)
+        wait_until(control, ARRIVED, size * WHOLE * phase)
 
 
-@compiled("i64(i64*, i64, i64, i64)")
-def claim(control: Any, size: int, phase: int, tid: int) -> int:
-    """A share of the phase that nobody has begun, this thread's own if possible; -1 if there is
-    none."""
-    if size == 1:
-        return 0
-    key = (peek(control, GATE) >> 16) << 24 | phase
+@compiled("i64(i64*, i64, i64, i64, i64)")
+def claim(control: Any, size: int, phase: int, tid: int, pieces: int) -> int:
+    """A piece of the phase that nobody has begun, of this thread's own share if possible, else of
+    the next that has one; -1 if there is none. Each share has so many pieces, and piece p of share
+    s is number s * pieces + p.
+    """
+    key = (peek(control, GATE) >> 16) << 24 | phase << 5
     for step in range(size):
         share = tid + step
         if share >= size:
             share -= size
         slot = CLAIMS + share * LINE
         last = peek(control, slot)
-        if last < key and compare_swap(control, slot, last, key):
-            return share
+        while last < key + pieces:
+            begun = last & BEGUN if last >= key else 0
+            if compare_swap(control, slot, last, key + begun + 1):
+                return share * pieces + begun
+            last = peek(control, slot)
     return -1
 
 
-@compiled("i64(i64*, i64, i64, i64)")
-def claim_next(control: Any, size: int, phase: int, tid: int) -> int:
-    """Report the claimed share as done and claim another; -1 if none is left."""
-    if size == 1:
-        return -1
-    fetch_add(control, ARRIVED, 1)
-    return claim(control, size, phase, tid)
-
-
-@compiled("void(i64*, i64, i64)")
-def join(control: Any, size: int, phase: int) -> None:
-    """End of a phase whose shares are claimed: wait until all are done, by whomever."""
-    if size > 1:
-        wait_until(control, ARRIVED, size * phase)
+@compiled("void(i64*, i64, i64, i64, i64)")
+def join(control: Any, size: int, phase: int, pieces: int, done: int) -> None:
+    """End of a phase whose shares are claimed: this thread has done so many pieces and found no
+    more; wait until all are done, by whomever.
+    """
+    if done > 0:
+        fetch_add(control, ARRIVED, done * (WHOLE // pieces))
+    wait_until(control, ARRIVED, size * WHOLE * phase)
 
 
 @compiled("void(i64*, i64, i64, i64)")
 def hand_over(control: Any, size: int, phase: int, tid: int) -> None:
     """End of a phase that is the caller's alone: its thread has done it; the others wait."""
+    if size == 1:
+        return
     if tid == 0:
-        fetch_add(control, ARRIVED, size)
+        fetch_add(control, ARRIVED, size * WHOLE)
     else:
-        wait_until(control, ARRIVED, size * phase)
+        wait_until(control, ARRIVED, size * WHOLE * phase)
 
 
 @compiled("i64(i64*, i64, i64)")

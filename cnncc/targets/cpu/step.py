@@ -1,19 +1,21 @@
 """`step`: one kernel of a network, run by all threads of the team, as one line of an entry.
 
-    step(control, tid, size, phase, alone, kernel, t0, t1, table, first)
+    step(control, tid, size, phase, pieces, kernel, t0, t1, table, first)
 
 means
 
-    if alone and size > 1:
+    if pieces == 0 or size == 1:
         if tid == 0:
             kernel(t0, t1, table, first, 0, 1)
         hand_over(control, size, phase, tid)
         return
-    share = claim(control, size, phase, tid)
-    while share >= 0:
-        kernel(t0, t1, table, first, share, size)
-        share = claim_next(control, size, phase, tid)
-    join(control, size, phase)
+    done = 0
+    piece = claim(control, size, phase, tid, pieces)
+    while piece >= 0:
+        kernel(t0, t1, table, first, piece, size * pieces)
+        done += 1
+        piece = claim(control, size, phase, tid, pieces)
+    join(control, size, phase, pieces, done)
 
 The loop is made here, in LLVM's terms, because Numba takes seconds to analyse a function with a
 hundred loops; a network's entry is then straight-line code.
@@ -30,7 +32,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import lower_builtin
 
 from cnncc.targets.cpu.compiled import JIT
-from cnncc.targets.cpu.team import claim, claim_next, hand_over, join
+from cnncc.targets.cpu.team import claim, hand_over, join
 
 __all__ = ["step"]
 
@@ -38,21 +40,24 @@ _I64 = ir.IntType(64)
 
 
 def step(
-    control: Any, tid: int, size: int, phase: int, alone: int, kernel: Any, *arguments: Any
+    control: Any, tid: int, size: int, phase: int, pieces: int, kernel: Any, *arguments: Any
 ) -> None:
-    """Take part in a phase: run the kernel's shares that this thread claims, then wait for the
-    others'. Where it is `alone`, the caller's thread does what is too little to be shared.
+    """Take part in a phase: run the pieces that this thread claims, so many of each share, then
+    wait for the others'. Where there are none, the caller's thread does what is too little to be
+    shared.
     """
-    if alone and size > 1:
+    if pieces == 0 or size == 1:
         if tid == 0:
             kernel(*arguments, 0, 1)
         hand_over(control, size, phase, tid)
         return
-    share = claim(control, size, phase, tid)
-    while share >= 0:
-        kernel(*arguments, share, size)
-        share = claim_next(control, size, phase, tid)
-    join(control, size, phase)
+    done = 0
+    piece = claim(control, size, phase, tid, pieces)
+    while piece >= 0:
+        kernel(*arguments, piece, size * pieces)
+        done += 1
+        piece = claim(control, size, phase, tid, pieces)
+    join(control, size, phase, pieces, done)
 
 
 def _declared(context: Any, builder: Any, function: Any) -> Any:
@@ -80,18 +85,17 @@ if JIT:
 
     @lower_builtin(step, types.VarArg(types.Any))
     def _lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        control, tid, size, phase, alone, _, *arguments = values
-        claimed, again, joined, handed = (
-            _declared(context, builder, f._numba_type_)
-            for f in (claim, claim_next, join, hand_over)
+        control, tid, size, phase, pieces, _, *arguments = values
+        claimed, joined, handed = (
+            _declared(context, builder, f._numba_type_) for f in (claim, join, hand_over)
         )
         kernel = _declared(context, builder, sig.args[5])
         names = ("shared", "test", "work", "joining", "alone", "mine", "handing", "after")
         shared, test, work, joining, by_one, mine, handing, after = (
             builder.append_basic_block(f"step.{n}") for n in names
         )
-        several = builder.icmp_signed(">", size, _I64(1))
-        chosen = builder.and_(builder.icmp_signed("!=", alone, _I64(0)), several)
+        whole = builder.icmp_signed("==", pieces, _I64(0))
+        chosen = builder.or_(whole, builder.icmp_signed("==", size, _I64(1)))
         builder.cbranch(chosen, by_one, shared)
 
         builder.position_at_end(by_one)
@@ -104,18 +108,21 @@ if JIT:
         builder.branch(after)
 
         builder.position_at_end(shared)
-        first = builder.call(claimed, [control, size, phase, tid])
+        count = builder.mul(size, pieces)
+        first = builder.call(claimed, [control, size, phase, tid, pieces])
         builder.branch(test)
         builder.position_at_end(test)
-        share = builder.phi(_I64)
-        share.add_incoming(first, shared)
-        builder.cbranch(builder.icmp_signed(">=", share, _I64(0)), work, joining)
+        piece, done = builder.phi(_I64), builder.phi(_I64)
+        piece.add_incoming(first, shared)
+        done.add_incoming(_I64(0), shared)
+        builder.cbranch(builder.icmp_signed(">=", piece, _I64(0)), work, joining)
         builder.position_at_end(work)
-        builder.call(kernel, [*arguments, share, size])
-        share.add_incoming(builder.call(again, [control, size, phase, tid]), work)
+        builder.call(kernel, [*arguments, piece, count])
+        done.add_incoming(builder.add(done, _I64(1)), work)
+        piece.add_incoming(builder.call(claimed, [control, size, phase, tid, pieces]), work)
         builder.branch(test)
         builder.position_at_end(joining)
-        builder.call(joined, [control, size, phase])
+        builder.call(joined, [control, size, phase, pieces, done])
         builder.branch(after)
 
         builder.position_at_end(after)

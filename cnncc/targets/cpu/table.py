@@ -26,20 +26,20 @@ from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.stretches import lengths_of
 from cnncc.targets.cpu.tasks import rows_per_task, rows_that_stay
 from cnncc.targets.cpu.touched import touched
-from cnncc.targets.cpu.work import is_small, macs_of, traffic_of
+from cnncc.targets.cpu.work import macs_of, pieces_of, traffic_of
 from cnncc.tensor import evaluate
 
 
 def table_of(
     program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
 ) -> Array:
-    """Of every step whether one thread does it and its integers, behind them those of all bands."""
+    """Of every step the pieces of a thread's share, and its integers; behind all those of bands."""
     integers: list[int] = []
     bands: list[Array] = []
     begin = sum(step.places for step in program.steps)
     for step in program.steps:
         macs = macs_of(program, step, values["*"], values)
-        integers.append(int(is_small(macs, traffic_of(program, step, placements)[0])))
+        integers.append(pieces_of(macs, traffic_of(program, step, placements)[0], threads))
         if step.parts:
             cut, own = _banded(program, step, placements, values, threads)
             integers += [cut.units, cut.bands, cut.lots, begin - len(integers)]  # from its own on

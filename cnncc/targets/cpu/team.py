@@ -2,21 +2,24 @@
 
 Every thread of a team calls the same compiled function, the entry, with its number and the team's
 size; the caller is number 0.  The entry is a sequence of phases, one per kernel, each cut into
-`size` shares:
+`size` shares, and each share into pieces:
 
-    share = claim(control, size, phase, tid)        # phases count from 1
-    while share >= 0:
-        kernel(..., share, size)
-        share = claim_next(control, size, phase, tid)
-    join(control, size, phase)                      # until every share of the phase is done
+    done = 0
+    piece = claim(control, size, phase, tid, pieces)        # phases count from 1
+    while piece >= 0:
+        kernel(..., piece, size * pieces)
+        done += 1
+        piece = claim(control, size, phase, tid, pieces)
+    join(control, size, phase, pieces, done)                # until every piece of the phase is done
 
-A thread takes the share of its own number first and then shares that nobody has begun.  So the
-caller starts alone when the others are asleep (waking one takes about half a millisecond), does
-their shares itself, and a late thread finds the early phases done, passes through them and takes
-part where the work is.  Which thread computes a share never changes its bits.  `barrier` instead
-of claims gives each thread exactly its own share and waits for all of them. A phase that is too
-short to be shared is done by the caller, who then says `hand_over`; nothing is claimed. Every
-phase, the last included, ends with `join`, `barrier` or `hand_over`.
+A thread takes the pieces of the share of its own number first and then those of others that nobody
+has begun.  So the caller starts alone when the others are asleep (waking one takes about half a
+millisecond), does their shares itself, and a late thread finds the early phases done, passes
+through them and takes part where the work is.  And a core that is slower than the others, because
+somebody else uses it as well, gets less to do.  Which thread computes a piece never changes its
+bits.  `barrier` instead of claims gives each thread exactly its own share and waits for all of
+them. A phase that is too short to be shared is done by the caller, who then says `hand_over`;
+nothing is claimed. Every phase, the last included, ends with `join`, `barrier` or `hand_over`.
 
 Between calls the threads spin for a moment and then sleep, all inside compiled code that holds no
 interpreter lock.
@@ -41,7 +44,7 @@ from cnncc.targets.cpu.control import CLAIMS, LINE
 from cnncc.targets.cpu.host import allow_cores, allowed_cores, core, new_lock
 from cnncc.targets.cpu.machine import detect
 
-__all__ = ["ENTRY", "Team", "barrier", "claim", "claim_next", "entry", "hand_over", "join"]
+__all__ = ["ENTRY", "Team", "barrier", "claim", "entry", "hand_over", "join"]
 
 MAX_SIZE = 1024
 
@@ -63,8 +66,7 @@ def _protocol() -> Mapping[str, Any]:
 
 
 _words = _protocol()
-barrier, claim, claim_next = (_words[n] for n in ("barrier", "claim", "claim_next"))
-join, hand_over = (_words[n] for n in ("join", "hand_over"))
+barrier, claim, join, hand_over = (_words[n] for n in ("barrier", "claim", "join", "hand_over"))
 _serve, _dismiss = _words["serve"], _words["dismiss"]
 
 

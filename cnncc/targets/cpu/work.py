@@ -15,6 +15,9 @@ from cnncc.tensor import evaluate
 AGREEING = 2000.0
 """Nanoseconds of work, as estimated here, below which sharing costs more than it spares: two
 threads need 0.4 us to claim and join a step, and lines move from one cache to the other."""
+PIECE = 8000.0
+"""The same for a piece of a thread's share: a core that others use too gets fewer of them."""
+MOST = 8  # pieces of a share
 MACS, BYTES = 32.0, 64.0  # in a nanosecond; small steps take about half of what these say
 
 
@@ -52,6 +55,14 @@ def _bordered(p: Placement) -> int:
     return math.prod(p.dims[:2]) * math.prod(n + lo + hi for n, (lo, hi) in spatial)
 
 
-def is_small(macs: int, traffic: int) -> bool:
-    """Whether one thread does so much sooner than several can agree on it."""
-    return macs / MACS + traffic / BYTES < AGREEING
+def pieces_of(macs: int, traffic: int, threads: int) -> int:
+    """Into how many pieces the share of each thread is cut, 0 where one thread does so much sooner
+    than several can agree on it.
+    """
+    work = macs / MACS + traffic / BYTES
+    if work < AGREEING:
+        return 0
+    pieces = 1
+    while 2 * pieces <= MOST and 2 * pieces * threads * PIECE <= work:
+        pieces *= 2
+    return pieces
