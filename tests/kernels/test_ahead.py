@@ -11,7 +11,7 @@ import pytest
 
 import cnncc
 from cnncc.loops.ir import Size
-from cnncc.targets.cpu.ahead import Share
+from cnncc.targets.cpu.ahead import Next, Share
 from cnncc.targets.cpu.program import Step
 from cnncc.targets.runtime import Runtime
 from tests.kernels.primitives import same_bits
@@ -83,9 +83,18 @@ def test_the_share_follows_from_how_far_positions_are_apart(
 def test_weights_are_fetched_where_few_positions_share_them() -> None:
     _, few = sums_of(net(64, 7, "conv(64, 1x1)"))
     (hint,) = hinted(few, "w")
-    assert "w_panel * 32" in hint  # the same place in the next block
+    assert "+ further0_0," in hint
     _, many = sums_of(net(64, 14, "conv(64, 1x1)"))
     assert not hinted(many, "w")
+
+
+@pytest.mark.parametrize(("samples", "further"), [(1, 64 * 32), (2, 0)])
+def test_weights_that_many_positions_of_a_call_share_are_left_to_come(
+    samples: int, further: int
+) -> None:
+    runtime, step = sums_of(net(64, 7, "conv(64, 1x1)"))
+    x = np.zeros((samples, 64, 7, 7), np.float32)
+    assert integer(runtime, step, x, "further0_0") == further  # the same place in the next block
 
 
 def test_the_places_of_a_product_fetch_those_of_the_next() -> None:
@@ -93,7 +102,7 @@ def test_the_places_of_a_product_fetch_those_of_the_next() -> None:
     parts = [p for s in runtime.program.steps for p in (s.parts or (s,))]
     (product,) = (p for p in parts if "fma(part" in p.text or "i_p * u_step2" in p.text)
     (hint,) = hinted(product, "u")
-    assert hint.endswith("+ u_step2, 0, 16)")
+    assert hint.endswith("+ further0_0, 0, 16)")
 
 
 def test_few_channels_need_no_hint() -> None:
@@ -114,3 +123,20 @@ def test_bits_are_those_of_the_interpreter(channels: int, extent: int, layer: st
     text = net(channels, extent, layer)
     x = np.random.default_rng(0).standard_normal((2, channels, extent, extent), np.float32)
     assert same_bits(cnncc.compile(text)(x), cnncc.compile(text, target="interp")(x))
+
+
+def test_extents_that_are_not_known_have_no_hints_on_weights() -> None:
+    text = net(64, 7, "conv(64, 1x1)").replace("7, 7", "H, H")
+    _, step = sums_of(text)
+    assert hinted(step, "x")
+    assert not hinted(step, "w")
+    x = np.random.default_rng(0).standard_normal((2, 64, 9, 9), np.float32)
+    assert same_bits(cnncc.compile(text)(x), cnncc.compile(text, target="interp")(x))
+
+
+def test_bands_have_fewer_positions_than_the_map() -> None:
+    """The weights of a band's products come next where those of the whole map would not."""
+    share = Next(Size("step"), (Size("t"),), most=128)
+    assert share.integers({"step": 7, "t": 196, "n": 1}) == (0,)
+    assert share.integers({"step": 7, "t": 49, "n": 1}) == (7,)
+    assert share.integers({"step": 7, "t": 49, "n": 3}) == (0,)

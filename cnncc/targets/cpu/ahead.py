@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf, prod
 
 from cnncc.loops.affine import extent_of
-from cnncc.loops.ir import For, Index, Int, Load, Nest, Size, Var, add, mul
+from cnncc.loops.ir import For, Index, Int, Load, Nest, Size, Var, mul
 from cnncc.loops.rewrite import map_index
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import subindices, values
 from cnncc.targets.cpu.indices import Steps
 from cnncc.targets.cpu.lane import BLOCK, POSITION, NotInTile, spaced
 from cnncc.targets.cpu.schedule import Schedule
+from cnncc.tensor import Extent
 
 Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 """The place of an element in the memory of its buffer, and the steps from there."""
@@ -27,7 +29,8 @@ Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 CHANNELS = 32  # two lines of a cache: an input with fewer needs no hint
 APART = 1.25  # times its channels: further apart, positions have something else between them
 POSITIONS = 64  # that share weights; where more do, weights come while others are used
-PLACES = 256  # the same where rows have weights of their own, which lie behind each other
+PLACES = 128  # the same where rows have weights of their own, which lie behind each other
+BANDS = 2  # times as many may share them in a kernel's text, which may run band by band
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,39 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Next:
+    """How far weights lie from those that come next. `sharing`: the extents of the positions of a
+    sample that share weights; where all samples have more than `most`, these come while they are
+    used.
+    """
+
+    step: Index
+    sharing: tuple[Index, ...]
+    most: int
+
+    def integers(self, known: Mapping[str, int]) -> tuple[int]:
+        """By the kernel's integers; 0, the same weights again, where the positions are too many."""
+        step = extent_of(self.step, known)
+        if not isinstance(step, int):
+            raise ValueError(f"{self} depends on more than the kernel's integers")
+        samples = known.get("n", 1)
+        return (step if samples * self.positions(known) <= self.most else 0,)
+
+    def positions(self, known: Mapping[str, Extent]) -> float:
+        """Of a sample that share weights; infinite where their number is not known."""
+        extents = [extent_of(i, known) for i in self.sharing]
+        if not all(isinstance(e, int) for e in extents):
+            return inf
+        return prod(e for e in extents if isinstance(e, int))
+
+
+@dataclass(frozen=True)
 class Weights:
-    """A hint: where the weights lie that come after those of a load, which are as many."""
+    """A hint: weights as many as those of a load, which lie at `start`, and how far from there."""
 
     load: Load
     start: Index
+    next: Next
 
 
 @dataclass(frozen=True)
@@ -123,17 +154,13 @@ class Ahead:
         used = {part for i in v.index for part in subindices(i)}
         own = [r for r in s.rows if Var(r) in used]
         loops, _ = parallel_loops(self.nest)
-        sharing = 1
-        for name in (s.tile, *s.rows):
-            if name in own or name == "i_n":
-                continue
-            extent = extent_of(loops[name], self.nest.sizes)
-            if not isinstance(extent, int):
-                return
-            sharing *= extent
+        sharing = tuple(loops[r] for r in (s.tile, *s.rows) if r not in own and r != "i_n")
         start, _ = place(v.buffer, v.index)
-        if own and sharing <= PLACES:
-            step, _ = spaced(start, Var(own[-1]))
-            yield Weights(v, add(start, step or Int(0)))
-        elif not own and sharing <= POSITIONS and BLOCK in used:
-            yield Weights(v, add(start, mul(Size(f"{v.buffer}_panel"), s.block)))
+        if own:
+            step, most = spaced(start, Var(own[-1]))[0] or Int(0), PLACES
+        else:
+            step, most = mul(Size(f"{v.buffer}_panel"), s.block), POSITIONS
+        found = Next(step, sharing, most)
+        few = found.positions(self.nest.sizes) <= (BANDS * most if own else most)
+        if few and (own or BLOCK in used):
+            yield Weights(v, start, found)

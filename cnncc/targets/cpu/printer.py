@@ -294,7 +294,8 @@ class Printer(ValuePrinter):
             else:
                 _, steps = self.address(hint.load.buffer, hint.load.index)
                 shape, apart = self._shape(steps.spread), self._apart(steps)
-                arguments = shape, hint.load.buffer, self.index(hint.start), *apart
+                place = self.index(add(hint.start, self._derived(hint.next, 0, "further")))
+                arguments = shape, hint.load.buffer, place, *apart
                 word = "prefetch_tile" if steps.tiled else "prefetch"
                 yield pad + self.call(word, *(arguments if steps.tiled else arguments[1:3]))
 
