@@ -63,7 +63,7 @@ class Step:
 
     @property
     def places(self) -> int:
-        """Of the table: whether one thread does it, and its integers."""
+        """Of the table: the pieces of a thread's share, and its integers."""
         return 1 + self.integers
 
     @property
