@@ -1,142 +1,73 @@
-"""What sums fetch in advance: the next tile's input, each channel its share, and the weights that
-come next where few positions share them. Hints change no bits.
-"""
+"""Kernels that are not in the cache are compiled by several processes, or here if those fail."""
 
 from __future__ import annotations
 
-import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import cnncc
-from cnncc.loops.ir import Size
-from cnncc.targets.cpu.ahead import Next, Share
-from cnncc.targets.cpu.program import Step
-from cnncc.targets.runtime import Runtime
-from tests.kernels.primitives import same_bits
+from cnncc.targets import ahead
+from cnncc.targets.ahead import WORTH_A_PROCESS, load_kernels
+from cnncc.targets.cpu.machine import detect
+from cnncc.targets.load import is_stored, load_module
+
+KERNEL = """
+from cnncc.targets.cpu.compiled import compiled
+from cnncc.targets.cpu.vector import *
 
 
-def runtime_of(text: str) -> Runtime:
-    runtime = cnncc.compile(text)._programs.inference
-    assert isinstance(runtime, Runtime)
-    return runtime
+@compiled("void(f32*)")
+def kernel(x):
+    store(x, 0, load1(x, 0) * f32({factor}))
+"""
 
 
-def net(channels: int, extent: int, layer: str) -> str:
-    return (
-        f"net n {{\n  input x: f32[{channels}, {extent}, {extent}]\n  output y = x -> {layer}\n}}"
-    )
+def texts(first: int, count: int = 2 * WORTH_A_PROCESS) -> list[str]:
+    return [KERNEL.format(factor=float(first + i)) for i in range(count)]
 
 
-def sums_of(text: str) -> tuple[Runtime, Step]:
-    """The runtime of a network with one step that has sums, and that step."""
-    runtime = runtime_of(text)
-    (step,) = (s for s in runtime.program.steps if "fma(" in s.text)
-    return runtime, step
+def works(text: str, factor: float) -> bool:
+    x = np.array([2.0], np.float32)
+    load_module(text, kind="kernel").kernel(x)
+    return bool(x[0] == 2 * factor)
 
 
-def integer(runtime: Runtime, step: Step, x: np.ndarray, name: str) -> int:
-    before = runtime.program.steps[: runtime.program.steps.index(step)]
-    assert step.emitted is not None
-    place = sum(s.places for s in before) + 1 + step.emitted.arguments.index(name)
-    return int(runtime.bind(runtime._shape({"x": x})).table[place])
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two cores, and an empty cache."""
+    monkeypatch.setattr(ahead, "detect", lambda: replace(detect(), cores=2))
+    monkeypatch.setenv("CNNCC_CACHE_DIR", str(tmp_path / "cache"))
 
 
-def hinted(step: Step, buffer: str) -> list[str]:
-    """The hints on a buffer that stand inside of loops over channels."""
-    found = re.findall(
-        rf"^ {{16,}}prefetch(?:_tile\(\w+, |\(){buffer}, .*$", step.text, re.MULTILINE
-    )
-    return [line.strip() for line in found]
+def test_other_process_compiles_half() -> None:
+    many = texts(100)
+    load_kernels(many)
+    loaded = [load_module(t, kind="kernel").kernel for t in many]
+    assert sum(k.was_cached for k in loaded) == WORTH_A_PROCESS
+    assert all(works(t, 100 + i) for i, t in enumerate(many))
+    assert all(is_stored(t, kind="kernel") for t in many)
 
 
-@pytest.mark.parametrize(
-    ("channels", "extent", "layer", "share"),
-    [
-        (64, 14, "conv(32, 1x1)", 7),  # the positions of a tile follow each other
-        (512, 14, "conv(32, 1x1)", 7),  # a line apart, so that they are in unlike sets of a cache
-        (64, 13, "conv(32, 1x1, stride = 2)", 0),  # others between them: nothing but the first
-    ],
-)
-def test_each_channel_brings_its_share_of_the_next_tile(
-    channels: int, extent: int, layer: str, share: int
-) -> None:
-    runtime, step = sums_of(net(channels, extent, layer))
-    (hint,) = hinted(step, "x")
-    assert re.search(r"i_s10 \+ 7\).*\* share0_0\)$", hint)
-    x = np.zeros((1, channels, extent, extent), np.float32)
-    assert integer(runtime, step, x, "share0_0") == share
+def test_few_kernels_are_compiled_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("no process is started for so few")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    few = texts(200, 3)
+    load_kernels(few)
+    assert all(works(t, 200 + i) for i, t in enumerate(few))
 
 
-@pytest.mark.parametrize(
-    ("positions", "step", "channels", "found"),
-    [(7, 64, 64, 7), (7, 80, 64, 8), (7, 81, 64, 0), (7, 128, 64, 0), (14, 272, 256, 14)],
-)
-def test_the_share_follows_from_how_far_positions_are_apart(
-    positions: int, step: int, channels: int, found: int
-) -> None:
-    share = Share(positions, Size("step"), Size("c"))
-    assert share.integers({"step": step, "c": channels}) == (found,)
-
-
-def test_weights_are_fetched_where_few_positions_share_them() -> None:
-    _, few = sums_of(net(64, 7, "conv(64, 1x1)"))
-    (hint,) = hinted(few, "w")
-    assert "+ further0_0," in hint
-    _, many = sums_of(net(64, 14, "conv(64, 1x1)"))
-    assert not hinted(many, "w")
-
-
-@pytest.mark.parametrize(("samples", "further"), [(1, 64 * 32), (2, 0)])
-def test_weights_that_many_positions_of_a_call_share_are_left_to_come(
-    samples: int, further: int
-) -> None:
-    runtime, step = sums_of(net(64, 7, "conv(64, 1x1)"))
-    x = np.zeros((samples, 64, 7, 7), np.float32)
-    assert integer(runtime, step, x, "further0_0") == further  # the same place in the next block
-
-
-def test_the_places_of_a_product_fetch_those_of_the_next() -> None:
-    runtime = runtime_of(net(256, 14, "conv(256, 3x3, pad = 1)"))
-    parts = [p for s in runtime.program.steps for p in (s.parts or (s,))]
-    (product,) = (p for p in parts if "fma(part" in p.text or "i_p * u_step2" in p.text)
-    (hint,) = hinted(product, "u")
-    assert hint.endswith("+ further0_0, 0, 16)")
-
-
-def test_few_channels_need_no_hint() -> None:
-    _, step = sums_of(net(31, 14, "conv(32, 1x1)"))
-    assert not hinted(step, "x")
-
-
-@pytest.mark.parametrize(
-    ("channels", "extent", "layer"),
-    [
-        (64, 14, "conv(32, 1x1)"),
-        (64, 7, "conv(64, 3x3, pad = 1)"),
-        (64, 13, "conv(40, 1x1, stride = 2)"),
-        (96, 9, "conv(64, 3x3, connect = groups(2))"),
-    ],
-)
-def test_bits_are_those_of_the_interpreter(channels: int, extent: int, layer: str) -> None:
-    text = net(channels, extent, layer)
-    x = np.random.default_rng(0).standard_normal((2, channels, extent, extent), np.float32)
-    assert same_bits(cnncc.compile(text)(x), cnncc.compile(text, target="interp")(x))
-
-
-def test_extents_that_are_not_known_have_no_hints_on_weights() -> None:
-    text = net(64, 7, "conv(64, 1x1)").replace("7, 7", "H, H")
-    _, step = sums_of(text)
-    assert hinted(step, "x")
-    assert not hinted(step, "w")
-    x = np.random.default_rng(0).standard_normal((2, 64, 9, 9), np.float32)
-    assert same_bits(cnncc.compile(text)(x), cnncc.compile(text, target="interp")(x))
-
-
-def test_bands_have_fewer_positions_than_the_map() -> None:
-    """The weights of a band's products come next where those of the whole map would not."""
-    share = Next(Size("step"), (Size("t"),), most=128)
-    assert share.integers({"step": 7, "t": 196, "n": 1}) == (0,)
-    assert share.integers({"step": 7, "t": 49, "n": 1}) == (7,)
-    assert share.integers({"step": 7, "t": 49, "n": 3}) == (0,)
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/true"])
+def test_process_that_fails_is_made_up_for(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path(program).exists():
+        pytest.skip(f"there is no {program}")
+    monkeypatch.setattr(sys, "executable", program)
+    many = texts(300 if program.endswith("true") else 400)
+    load_kernels(many)
+    assert all(is_stored(t, kind="kernel") for t in many)
+    assert works(many[-1], float(many[-1].split("f32(")[1].split(")")[0]))

@@ -10,6 +10,7 @@ import pytest
 from cnncc.ops import all_samples
 from cnncc.targets.cpu import table
 from cnncc.targets.cpu.stretches import STRETCH, lengths_of
+from cnncc.targets.cpu.tasks import STAYING
 from tests.kernels.joined import both_targets, joined, joined_arrays
 from tests.kernels.primitives import same_bits
 from tests.ops.evaluate import floats
@@ -45,7 +46,7 @@ BATCHES = sorted({s.batch for s in SAMPLES})
 def test_bits_do_not_depend_on_the_length_of_a_stretch(
     batch: int, cache: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "CHUNK_BYTES", cache)
+    monkeypatch.setattr(table, "own_cache", lambda: STAYING * cache)
     samples = [s for s in SAMPLES if s.batch == batch]
     twice = both_targets(joined([(s.op, s.types) for s in samples]))
     cpu, interp = twice.run(joined_arrays([floats(s) for s in samples]))

@@ -248,7 +248,7 @@ def test_a_slow_thread_leaves_pieces_to_the_others(make_team):
     for _ in range(20):
         by_caller[:] = 0
         team.run(shared.address, job)
-        assert by_caller[0] > 16, "the other thread is a thousand times slower"
+        assert by_caller[0] > 16, "the other thread takes 100 000 times as long"
 
 
 WHO = """

@@ -21,6 +21,7 @@ from cnncc.compiler import front
 from cnncc.passes.fuse import fuse
 from cnncc.passes.training import StepGraph, training_graph
 from cnncc.targets.cpu import work
+from cnncc.targets.cpu.control import WHOLE
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import Runtime
 from cnncc.train.optim import Optimizer
@@ -121,8 +122,34 @@ def test_small_steps_that_one_thread_does(monkeypatch: pytest.MonkeyPatch, agree
     assert [n for n in alone if not same_bits(alone[n], found[n])] == []
     r = runtime(3)
     steps, table = r.program.steps, r.bind(r._shape(given(step()[1], r))).table
-    flags = [table[n] for n in accumulate((s.places for s in steps[:-1]), initial=0)]
-    assert set(flags) == ({1} if agreeing == np.inf else {0, 1})
+    pieces = [table[n] for n in accumulate((s.places for s in steps[:-1]), initial=0)]
+    assert set(pieces) == ({0} if agreeing == np.inf else {0, 1})
+
+
+def test_pieces_of_shares_that_any_thread_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = stepped(1)
+    monkeypatch.setattr(work, "AGREEING", 0.0)
+    monkeypatch.setattr(work, "PIECE", 1e-3)
+    found: dict[str, Array] = {}
+    within(PATIENCE, lambda: found.update(stepped(3)))
+    assert [n for n in alone if not same_bits(alone[n], found[n])] == []
+    r = runtime(3)
+    steps, table = r.program.steps, r.bind(r._shape(given(step()[1], r))).table
+    pieces = [table[n] for n in accumulate((s.places for s in steps[:-1]), initial=0)]
+    assert set(pieces) == {work.MOST}
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "threads", "pieces"),
+    [(1.9, 2, 0), (2.1, 2, 1), (31, 2, 1), (33, 2, 2), (63, 2, 2), (65, 2, 4), (65, 8, 1),
+     (1e6, 2, 8), (1e6, 64, 8)],
+)  # fmt: skip
+def test_into_how_many_pieces_a_share_is_cut(
+    microseconds: float, threads: int, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "AGREEING", 2000.0)
+    assert work.pieces_of(int(work.MACS * 1000 * microseconds), 0, threads) == pieces
+    assert WHOLE % work.MOST == 0
 
 
 def test_callers_at_once_each_get_their_own_result() -> None:

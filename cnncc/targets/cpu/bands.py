@@ -125,8 +125,8 @@ def cut_of(
         return None
     cut = Cut(second.width, _bytes(v) + _bytes(z))
     fits = cut.width * cut.bytes <= own_cache()
-    tiles, weights = min(batch, TOGETHER) * tiles, weights * v.dtype.bytes
-    pays = fits and _enough(tiles // cut.width, weights) and _fetches_less(cut, tiles, weights)
+    together, read = min(batch, TOGETHER) * tiles, weights * v.dtype.bytes
+    pays = fits and _enough(together // cut.width, read) and _fetches_less(cut, together, read)
     return cut if pays else None
 
 

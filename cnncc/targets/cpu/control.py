@@ -7,13 +7,13 @@ GATE = 0 * LINE  # generation << 16 | closed << 15 | number of threads inside be
 ARRIVED = 1 * LINE  # parts completed in this generation, WHOLE for the share of a thread
 STOP = 2 * LINE
 ENTRY, JOB = 3 * LINE, 3 * LINE + 1  # addresses, written while the gate is closed
-CLAIMS = (
-    4 * LINE
-)  # a line per share: generation << 24 | phase << 5 | how many of its pieces are begun
+# A line per share: generation << 24 | phase << 5 | pieces of it that are begun. 2^19 phases are
+# more than any program has, and 2^39 generations are more than anybody waits for.
+CLAIMS = 4 * LINE
 TAKEN = CLAIMS + 1  # in the line of its share: how often a thread has taken part of late
 # then a word per thread, 1 while it sleeps, and a word per thread with the address of its lock
 
 CLOSED = 1 << 15
 INSIDE = CLOSED - 1
 BEGUN = 31
-WHOLE = 16  # parts of a share; pieces are as many, or a half, a quarter, ... of it
+WHOLE = 16  # parts of a share, a multiple of its pieces

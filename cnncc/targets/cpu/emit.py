@@ -32,7 +32,7 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import in_order, lift, parallel_loops
 from cnncc.loops.walk import statements
-from cnncc.targets.cpu.ahead import Ahead
+from cnncc.targets.cpu.coming import Coming
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
@@ -170,7 +170,7 @@ class _Segment:
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
             padded=memory.padded, lanes=schedule.lanes, label=str(number), registers=held,
-            ahead=Ahead(nest, self.schedule, memory.innermost),
+            coming=Coming(nest, self.schedule, memory.innermost),
         )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 

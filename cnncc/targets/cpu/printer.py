@@ -40,9 +40,9 @@ from cnncc.loops.ir import (
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, values
-from cnncc.targets.cpu.ahead import Ahead, Inputs
 from cnncc.targets.cpu.bases import parted, shared, total
 from cnncc.targets.cpu.columns import Columns, columns_of
+from cnncc.targets.cpu.coming import Coming, Inputs
 from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.emitted import Derived
 from cnncc.targets.cpu.lane import (
@@ -53,11 +53,14 @@ from cnncc.targets.cpu.lane import (
     NotInTile,
 )
 from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
+from cnncc.targets.cpu.tile_shape import Shape
 from cnncc.targets.cpu.values import SAME, ValuePrinter
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
 
 TURNS = ("turns", "length")  # of the outer and the inner one of two loops
+
+LINE = 64  # bytes that one hint fetches
 
 AT_ONCE = 8
 """Vectors that a long run of statements works on at a time: each hides how long the others take."""
@@ -70,7 +73,7 @@ class Printer(ValuePrinter):
     registers: int = field(default=0, kw_only=True)  # of vectors, for what a tile loads once
     fixed: int = 0  # how many quotients have names
     label: str = ""  # of the derived integers of this text
-    ahead: Ahead | None = None  # what sums fetch in advance
+    coming: Coming | None = None  # what sums fetch in advance
     derived: dict[str, tuple[Derived, int]] = field(default_factory=dict)  # integers, by name
 
     # --- bodies ---
@@ -286,18 +289,24 @@ class Printer(ValuePrinter):
 
     def _fetched(self, loop: For, pad: str) -> Iterator[str]:
         """The hints of a tile's innermost loop on what comes next."""
-        for hint in self.ahead.of(loop, self.positions, self.place) if self.ahead else ():
+        for hint in self.coming.of(loop, self.positions, self.place) if self.coming else ():
             if isinstance(hint, Inputs):
-                share = self._derived(hint.share, 0, "share")
-                place = self.index(add(hint.start, mul(hint.channel, share)))
+                apiece = self._derived(hint.apiece, 0, "apiece")
+                place = self.index(add(hint.start, mul(hint.channel, apiece)))
                 yield pad + self.call("prefetch", hint.buffer, place)
+                continue
+            buffer = hint.load.buffer
+            place = self.index(add(hint.start, self._derived(hint.next, 0, "further")))
+            line = LINE // self.nest.buffer(buffer).dtype.bytes
+            spread = self._spread(hint.load)
+            lines = -(-(self.vectors if spread.vectors else 1) * self.lanes // line)
+            if lines > 1:
+                shape = Shape(1, lines, self.lanes)
+                self.shapes.add(shape)
+                arguments = str(shape), buffer, place, "0", str(line)
+                yield pad + self.call("prefetch_tile", *arguments)
             else:
-                _, steps = self.address(hint.load.buffer, hint.load.index)
-                shape, apart = self._shape(steps.spread), self._apart(steps)
-                place = self.index(add(hint.start, self._derived(hint.next, 0, "further")))
-                arguments = shape, hint.load.buffer, place, *apart
-                word = "prefetch_tile" if steps.tiled else "prefetch"
-                yield pad + self.call(word, *(arguments if steps.tiled else arguments[1:3]))
+                yield pad + self.call("prefetch", buffer, place)
 
     def _fixed(self, loop: For) -> dict[Index, str]:
         """Names for the quotients and remainders that are the same in every turn of a loop: Numba

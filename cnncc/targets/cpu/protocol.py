@@ -63,8 +63,9 @@ def barrier(control: Any, size: int, phase: int) -> None:
 @compiled("i64(i64*, i64, i64, i64, i64)")
 def claim(control: Any, size: int, phase: int, tid: int, pieces: int) -> int:
     """A piece of the phase that nobody has begun, of this thread's own share if possible, else of
-    the next that has one; -1 if there is none. Each share has so many pieces, and piece p of share
-    s is number s * pieces + p.
+    the next that has one; -1 if there is none. Each share has so many pieces, a divisor of WHOLE,
+    and piece p of share s is number s * pieces + p. For teams of several: one thread alone needs no
+    claims, and begins no generation.
     """
     key = (peek(control, GATE) >> 16) << 24 | phase << 5
     for step in range(size):
@@ -83,8 +84,8 @@ def claim(control: Any, size: int, phase: int, tid: int, pieces: int) -> int:
 
 @compiled("void(i64*, i64, i64, i64, i64)")
 def join(control: Any, size: int, phase: int, pieces: int, done: int) -> None:
-    """End of a phase whose shares are claimed: this thread has done so many pieces and found no
-    more; wait until all are done, by whomever.
+    """End of a phase whose pieces are claimed: this thread has done so many and found no more; wait
+    until all are done, by whomever.
     """
     if done > 0:
         fetch_add(control, ARRIVED, done * (WHOLE // pieces))

@@ -24,7 +24,7 @@ from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import own_cache
 from cnncc.targets.cpu.program import Program, Step
 from cnncc.targets.cpu.stretches import lengths_of
-from cnncc.targets.cpu.tasks import rows_per_task, rows_that_stay
+from cnncc.targets.cpu.tasks import STAYING, rows_per_task, rows_that_stay
 from cnncc.targets.cpu.touched import touched
 from cnncc.targets.cpu.work import macs_of, pieces_of, traffic_of
 from cnncc.tensor import evaluate
@@ -153,25 +153,24 @@ def _cuts(
     rows = max(1, product_of([loops[v] for v in s.rows], sizes))
     lanes = product_of([loops[s.vector]], sizes) if s.vector else 1
     blocks = -(-lanes // s.block)
-    names = [b.name for b in nest.buffers if b.role == "in"]
-    placed = dict(
-        zip((b.name for b in nest.buffers), map(placements.get, step.tensors), strict=True)
-    )
+    names = (b.name for b in nest.buffers)
+    placed = {n: placements[t] for n, t in zip(names, step.tensors, strict=True)}
+    inputs = [placed[b.name] for b in nest.buffers if b.role == "in"]
     cuts: dict[str, int] = {}
-    weights = sum(p.bytes for n in names if (p := placed[n]) and not p.type.batched)
-    fitting = rows_that_stay(rows, _summed_bytes(segment, sizes, placed), weights, own_cache())
     if segment.stretches:
         fitting = rows
-        read = sum(p.bytes for n in names if (p := placed[n]) and p.type.batched)
+        read = sum(p.bytes for p in inputs if p.type.batched)
         extents = [product_of([extent], sizes) for _, extent, _ in segment.stretches.axes]
-        lengths = lengths_of(extents, read, own_cache() // 4)
-        names = [name for _, _, name in segment.stretches.axes]
-        cuts |= dict(zip(names, lengths, strict=True))
+        lengths = lengths_of(extents, read, own_cache() // STAYING)
+        cuts |= dict(zip((name for _, _, name in segment.stretches.axes), lengths, strict=True))
+    else:
+        weights = sum(p.bytes for p in inputs if not p.type.batched)
+        fitting = rows_that_stay(rows, _summed_bytes(segment, sizes, placed), weights, own_cache())
     return cuts | {f"{ROWS_PER_TASK}{number}": rows_per_task(rows, blocks, fitting, threads)}
 
 
 def _summed_bytes(
-    segment: Segment, sizes: Mapping[str, int], placed: Mapping[str, Placement | None]
+    segment: Segment, sizes: Mapping[str, int], placed: Mapping[str, Placement]
 ) -> int:
     """Bytes of activations that the sums of a segment take, every element once: a window with a
     stride may leave some out, and what is added behind the sums is not taken again.
@@ -181,7 +180,7 @@ def _summed_bytes(
     extents = {**loops, **{s.var: s.extent for s in sums}}
     taken: dict[str, int] = {}
     for v in of_body(sums):
-        if not isinstance(v, Load) or not (p := placed[v.buffer]) or not p.type.batched:
+        if not isinstance(v, Load) or not (p := placed[v.buffer]).type.batched:
             continue
         total = p.type.dtype.bytes
         for most, i in zip(p.dims, v.index, strict=True):

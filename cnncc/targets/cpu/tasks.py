@@ -14,7 +14,7 @@ EVEN = 1.02  # what the busiest thread may have, of an equal part; smaller chunk
 SIZES = 16  # tried at most: each is compared in as many operations as there are threads
 
 STAYING = 4  # a chunk's input has one part in so many of a core's cache
-STAYING_LONG = 2  # where weights come from beyond that cache, again for every chunk
+STAYING_LONG = 2  # where the weights are more than that cache holds: most are read for every chunk
 
 
 def rows_that_stay(rows: int, read: int, weights: int, cache: int) -> int:

@@ -12,6 +12,8 @@ size; the caller is number 0.  The entry is a sequence of phases, one per kernel
         piece = claim(control, size, phase, tid, pieces)
     join(control, size, phase, pieces, done)                # until every piece of the phase is done
 
+or, in a team of one, done as a whole.
+
 A thread takes the pieces of the share of its own number first and then those of others that nobody
 has begun.  So the caller starts alone when the others are asleep (waking one takes about half a
 millisecond), does their shares itself, and a late thread finds the early phases done, passes

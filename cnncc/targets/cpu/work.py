@@ -1,5 +1,5 @@
 """How much a step of a bound network has to do: bytes and multiply-accumulates, and whether that is
-worth sharing among threads.
+worth sharing among threads, and in how many pieces.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ AGREEING = 2000.0
 """Nanoseconds of work, as estimated here, below which sharing costs more than it spares: two
 threads need 0.4 us to claim and join a step, and lines move from one cache to the other."""
 PIECE = 8000.0
-"""The same for a piece of a thread's share: a core that others use too gets fewer of them."""
-MOST = 8  # pieces of a share
+"""Nanoseconds of work, so estimated, that a piece of a thread's share has at least. The more
+pieces, the less is left to wait for at the end, where a core is slower than the others."""
+MOST = 8  # pieces of a share: a power of two, as they divide control.WHOLE
 MACS, BYTES = 32.0, 64.0  # in a nanosecond; small steps take about half of what these say
 
 

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from cnncc.targets.cpu.vector.memory import each_place, element_at, place
+from cnncc.targets.cpu.vector.memory import base_of, each_place, element_at, place
 from cnncc.targets.cpu.vector.tile import shape_of
 from cnncc.targets.cpu.vector.types import opaque
 
@@ -59,7 +59,8 @@ def touch(typing: Any, a: Any, i: Any) -> Any:
 
 def _prefetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
     byte = ir.IntType(8).as_pointer()
-    pointer = builder.bitcast(place(context, builder, kind, array, index), byte)
+    anywhere = builder.gep(base_of(context, builder, kind, array), [index])  # outside, too
+    pointer = builder.bitcast(anywhere, byte)
     prototype = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, prototype, "llvm.prefetch.p0")
     builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])  # to read, to L1, data

@@ -3,8 +3,10 @@ that come next.
 
 A processor fetches ahead by itself where memory is read in order. A tile reads some positions at a
 time, each of them a piece as long as its channels, and of weights that serve few positions every
-piece is new; both come late. The turns of the innermost loop fetch them, each its share. These are
-hints: no bit depends on them.
+piece is new; both come late. The turns of the innermost loop fetch them, a little each. Every tap
+of a window names what it reads itself, also where the tap before has fetched most of it, and a
+stride leaves hints that name what is there: where sums are bound by arithmetic, no time was
+measured for those. No bit depends on a hint.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 
 CHANNELS = 32  # two lines of a cache: an input with fewer needs no hint
 APART = 1.25  # times its channels: further apart, positions have something else between them
-POSITIONS = 64  # that share weights; where more do, weights come while others are used
-PLACES = 128  # the same where rows have weights of their own, which lie behind each other
-BANDS = 2  # times as many may share them in a kernel's text, which may run band by band
+FEW = 64  # positions that share weights; where more do, weights come while others are used
+FEW_IN_A_ROW = 128  # the same where rows have weights of their own, which lie behind each other
+WHOLE_MAP = 2  # times as many may there be in a kernel's text, which may run band by band
 
 
 @dataclass(frozen=True)
-class Share:
+class Apiece:
     """Elements of the next tile's input that each channel of this one fetches. `step`: from one of
     the positions to the next.
     """
@@ -55,12 +57,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A hint: `start` of the next tile's input, and the share of it that a `channel` fetches."""
+    """A hint: `start` of the next tile's input, and how much of it a `channel` fetches."""
 
     buffer: str
     start: Index
     channel: Index
-    share: Share
+    apiece: Apiece
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Ahead:
+class Coming:
     """Finds the hints of a segment's sums. `innermost`: for every buffer the axis that runs fastest
     in memory.
     """
@@ -146,8 +148,8 @@ class Ahead:
         index[axis] = Int(0)
         _, steps = place(v.buffer, v.index)
         assert steps.position is not None
-        share = Share(positions, steps.position, channels)
-        yield Inputs(v.buffer, place(v.buffer, tuple(index))[0], channel, share)
+        apiece = Apiece(positions, steps.position, channels)
+        yield Inputs(v.buffer, place(v.buffer, tuple(index))[0], channel, apiece)
 
     def _weights(self, v: Load, place: Place) -> Iterator[Weights]:
         s = self.schedule
@@ -157,10 +159,10 @@ class Ahead:
         sharing = tuple(loops[r] for r in (s.tile, *s.rows) if r not in own and r != "i_n")
         start, _ = place(v.buffer, v.index)
         if own:
-            step, most = spaced(start, Var(own[-1]))[0] or Int(0), PLACES
+            step, most = spaced(start, Var(own[-1]))[0] or Int(0), FEW_IN_A_ROW
         else:
-            step, most = mul(Size(f"{v.buffer}_panel"), s.block), POSITIONS
+            step, most = mul(Size(f"{v.buffer}_panel"), s.block), FEW
         found = Next(step, sharing, most)
-        few = found.positions(self.nest.sizes) <= (BANDS * most if own else most)
+        few = found.positions(self.nest.sizes) <= (WHOLE_MAP * most if own else most)
         if few and (own or BLOCK in used):
             yield Weights(v, start, found)
