@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cnncc
-from cnncc.loops.ir import Size
+from cnncc.loops.ir import Int, Size
 from cnncc.targets.cpu.coming import Apiece, Next
 from cnncc.targets.cpu.program import Step
 from cnncc.targets.cpu.schedule import Schedule
@@ -46,9 +46,7 @@ def integer(runtime: Runtime, step: Step, x: np.ndarray, name: str) -> int:
 
 def hinted(step: Step, buffer: str) -> list[str]:
     """The hints on a buffer that stand inside of loops over channels."""
-    found = re.findall(
-        rf"^ {{16,}}prefetch(?:_tile\(\w+, |\(){buffer}, .*$", step.text, re.MULTILINE
-    )
+    found = re.findall(rf"^ {{16,}}prefetch(?:_nearby)?\({buffer}, .*$", step.text, re.MULTILINE)
     return [line.strip() for line in found]
 
 
@@ -88,22 +86,24 @@ def test_the_part_follows_from_how_far_positions_are_apart(
     assert apiece.integers({"step": step, "c": channels}) == (found,)
 
 
-def test_weights_are_fetched_where_few_positions_share_them() -> None:
-    _, few = sums_of(net(64, 7, "conv(64, 1x1)"))
-    (hint,) = hinted(few, "w")
-    assert "+ further0_0" in hint
-    _, many = sums_of(net(64, 14, "conv(64, 1x1)"))
-    assert not hinted(many, "w")
-
-
-@pytest.mark.parametrize(("samples", "few"), [(1, True), (2, False)])
-def test_weights_that_many_positions_of_a_call_share_are_left_to_come(
-    samples: int, few: bool
-) -> None:
+def test_the_weights_that_come_next_are_fetched_by_all_tiles_that_share_those_of_now() -> None:
+    """Seven rows of one tile or more, which share a block of 64 input channels."""
     runtime, step = sums_of(net(64, 7, "conv(64, 1x1)"))
-    x = np.zeros((samples, 64, 7, 7), np.float32)
-    block = 64 * schedule_of(step).block
-    assert integer(runtime, step, x, "further0_0") == few * block  # the same place in the next one
+    (hint,) = hinted(step, "w")
+    assert hint.endswith("((row - first_row) * s1 + i_s10) * before0_0 + i_c * each0_0)")
+    x, s = np.zeros((1, 64, 7, 7), np.float32), schedule_of(step)
+    rows, further, before, each = (
+        integer(runtime, step, x, f"{name}0{end}")
+        for name, end in (
+            ("rows_per_task", ""),
+            ("further", "_0"),
+            ("before", "_0"),
+            ("each", "_0"),
+        )
+    )
+    assert further == 64 * s.block
+    assert before == 64 * s.block // (7 * rows)
+    assert each == -(-s.block * s.width // (7 * rows))
 
 
 def test_the_places_of_a_product_fetch_those_of_the_next() -> None:
@@ -111,7 +111,32 @@ def test_the_places_of_a_product_fetch_those_of_the_next() -> None:
     parts = [p for s in runtime.program.steps for p in (s.parts or (s,))]
     (product,) = (p for p in parts if "i_p * u_step2" in p.text)
     (hint,) = hinted(product, "u")
-    assert "+ further0_0" in hint
+    assert "i_p * u_step2 + further0_0 + (i_n * t + i_t0) * before0_0" in hint
+
+
+def test_weights_that_a_large_map_shares_are_left_to_come() -> None:
+    _, step = sums_of(net(64, 33, "conv(64, 1x1)"))
+    assert not hinted(step, "w")
+
+
+@pytest.mark.parametrize("sharing", [(16,), (49,), (3, 7), (1,), (4096,)])
+@pytest.mark.parametrize("width", [4, 7])
+def test_the_parts_of_all_tiles_are_what_comes_next(sharing: tuple[int, ...], width: int) -> None:
+    """Every line of it, but where a turn would have to fetch two."""
+    turn, turns, count = 32, 64, int(np.prod(sharing))
+    names = [Size(f"s{k}") for k in range(len(sharing))]
+    following = Next(Size("step"), Int(turn), Size("c"), width, tuple(names))
+    known = {"step": 5, "c": turns} | {f"s{k}": e for k, e in enumerate(sharing)}
+    step, before, each = following.integers(known)
+    starts = range(0, count, width)
+    places = {p * before + k * each for p in starts for k in range(turns)}
+    lines = {place // 16 for place in places}
+    missed = set(range(turn * turns // 16)) - lines
+    assert step == 5
+    if each <= 16 and before:
+        assert len(missed) <= len(starts)
+    elif before:
+        assert len(missed) <= turn * turns // 32
 
 
 def test_few_channels_need_no_hint() -> None:
@@ -141,19 +166,3 @@ def test_extents_that_are_not_known_have_no_hints_on_weights() -> None:
     assert not hinted(step, "w")
     x = np.random.default_rng(0).standard_normal((2, 64, 9, 9), np.float32)
     assert same_bits(cnncc.compile(text)(x), cnncc.compile(text, target="interp")(x))
-
-
-def test_bands_have_fewer_positions_than_the_map() -> None:
-    """The weights of a band's products come next where those of the whole map would not."""
-    following = Next(Size("step"), (Size("t"),), most=128)
-    assert following.integers({"step": 7, "t": 196, "n": 1}) == (0,)
-    assert following.integers({"step": 7, "t": 49, "n": 1}) == (7,)
-    assert following.integers({"step": 7, "t": 49, "n": 3}) == (0,)
-
-
-def test_a_line_of_the_cache_is_named_once() -> None:
-    """Two vectors of sixteen lanes are two lines, narrower ones fewer."""
-    _, step = sums_of(net(64, 7, "conv(64, 1x1)"))
-    (hint,) = hinted(step, "w")
-    lines = -(-4 * schedule_of(step).block // 64)
-    assert (f"T1x{lines}x" in hint and hint.endswith(", 0, 16)")) if lines > 1 else ("(w, " in hint)

@@ -16,23 +16,21 @@ from dataclasses import dataclass
 from math import inf, prod
 
 from cnncc.loops.affine import extent_of
-from cnncc.loops.ir import For, Index, Int, Load, Nest, Size, Var, mul
+from cnncc.loops.ir import For, Index, Int, Load, Nest, Size, Var, add, mul
 from cnncc.loops.rewrite import map_index
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import subindices, values
+from cnncc.targets.cpu.emitted import ROWS_PER_TASK
 from cnncc.targets.cpu.indices import Steps
 from cnncc.targets.cpu.lane import BLOCK, POSITION, NotInTile, spaced
 from cnncc.targets.cpu.schedule import Schedule
-from cnncc.tensor import Extent
 
 Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 """The place of an element in the memory of its buffer, and the steps from there."""
 
 CHANNELS = 32  # two lines of a cache: an input with fewer needs no hint
 APART = 1.25  # times its channels: further apart, positions have something else between them
-FEW = 64  # positions that share weights; where more do, weights come while others are used
-FEW_IN_A_ROW = 128  # the same where rows have weights of their own, which lie behind each other
-WHOLE_MAP = 2  # times as many may there be in a kernel's text, which may run band by band
+FEW = 1024  # positions of a sample that share weights; where more do, weights are soon the old ones
 
 
 @dataclass(frozen=True)
@@ -67,49 +65,54 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Next:
-    """How far weights lie from those that come next. `sharing`: the extents of the positions of a
-    sample that share weights; where all samples have more than `most`, these come while they are
-    used.
+    """The weights of a loop that come after all tiles which share those of now, each tile fetching
+    a part of them.
+
+    step: how far they lie from those of now. turn: elements that a turn of the loop reads, of so
+    many turns. positions: of a tile. sharing: the extents of the positions that share weights.
     """
 
     step: Index
+    turn: Index
+    turns: Index
+    positions: int
     sharing: tuple[Index, ...]
-    most: int
 
-    def integers(self, known: Mapping[str, int]) -> tuple[int]:
-        """By the kernel's integers; 0, the same weights again, where the positions are too many."""
-        step = extent_of(self.step, known)
-        if not isinstance(step, int):
+    def integers(self, known: Mapping[str, int]) -> tuple[int, int, int]:
+        """By the kernel's integers: the step, and how many elements a position fetches, and each of
+        its tile's turns.
+        """
+        wanted = (self.step, self.turn, self.turns, *self.sharing)
+        found = [e for i in wanted if isinstance(e := extent_of(i, known), int)]
+        if len(found) < len(wanted):
             raise ValueError(f"{self} depends on more than the kernel's integers")
-        samples = known.get("n", 1)
-        return (step if samples * self.positions(known) <= self.most else 0,)
-
-    def positions(self, known: Mapping[str, Extent]) -> float:
-        """Of a sample that share weights; infinite where their number is not known."""
-        extents = [extent_of(i, known) for i in self.sharing]
-        if not all(isinstance(e, int) for e in extents):
-            return inf
-        return prod(e for e in extents if isinstance(e, int))
+        step, turn, turns, *sharing = found
+        count = max(prod(sharing), self.positions)  # one tile at least
+        return step, turn * turns // count, -(-turn * self.positions // count)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A hint: weights as many as those of a load, which lie at `start`, and how far from there."""
+    """A hint: where the weights of a loop begin, the first of the positions that share them, and
+    the ones that come next.
+    """
 
-    load: Load
+    buffer: str
     start: Index
+    position: Index
     next: Next
 
 
 @dataclass(frozen=True)
 class Coming:
     """Finds the hints of a segment's sums. `innermost`: for every buffer the axis that runs fastest
-    in memory.
+    in memory; `number`: of the segment in its kernel.
     """
 
     nest: Nest
     schedule: Schedule
     innermost: Mapping[str, int]
+    number: int = 0
 
     def of(self, loop: For, positions: int, place: Place) -> Iterator[Inputs | Weights]:
         """The hints of a tile's innermost loop. Raises as `place`."""
@@ -119,7 +122,7 @@ class Coming:
                 if self._batched(v) and steps.spread == (True, False, False):
                     yield from self._inputs(v, loop, positions, place)
                 elif not self._batched(v) and steps.position is None and steps.lane == Int(1):
-                    yield from self._weights(v, place)
+                    yield from self._weights(v, loop, positions, place)
             except NotInTile:
                 continue  # what is not evenly spaced has no next place
 
@@ -135,7 +138,7 @@ class Coming:
         if (
             not isinstance(most, int)
             or most < CHANNELS
-            or (isinstance(loop.extent, Size) and loop.extent.name not in self.nest.sizes)
+            or not self._known(loop.extent)
             or spaced(channel, Var(loop.var))[0] != Int(1)
             or {*rows, POSITION} & set(subindices(channel))
         ):
@@ -151,18 +154,34 @@ class Coming:
         apiece = Apiece(positions, steps.position, channels)
         yield Inputs(v.buffer, place(v.buffer, tuple(index))[0], channel, apiece)
 
-    def _weights(self, v: Load, place: Place) -> Iterator[Weights]:
-        s = self.schedule
+    def _weights(self, v: Load, loop: For, positions: int, place: Place) -> Iterator[Weights]:
+        s, sizes = self.schedule, self.nest.sizes
         used = {part for i in v.index for part in subindices(i)}
         own = [r for r in s.rows if Var(r) in used]
         loops, _ = parallel_loops(self.nest)
-        sharing = tuple(loops[r] for r in (s.tile, *s.rows) if r not in own and r != "i_n")
+        every = [loops[r] for r in (*s.rows, s.tile) if r not in own and r != "i_n"]
+        count = prod(e if isinstance(e := extent_of(i, sizes), int) else inf for i in every)
         start, _ = place(v.buffer, v.index)
-        if own:
-            step, most = spaced(start, Var(own[-1]))[0] or Int(0), FEW_IN_A_ROW
+        turn, start = spaced(start, Var(loop.var))
+        if count > FEW or turn is None or not self._known(loop.extent):
+            return
+        position: Index = Int(0)
+        sharing: list[Index] = []
+        if own:  # a row's weights lie behind those of the row before
+            step = spaced(start, Var(own[-1]))[0] or Int(0)
+            for r in (r for r in s.rows if r not in own):
+                position = add(mul(position, loops[r]), Var(r))
+                sharing.append(loops[r])
+        elif BLOCK in used:
+            step = mul(Size(f"{v.buffer}_panel"), s.block)
+            position = add(Var("row"), mul(Var("first_row"), -1))
+            sharing.append(Size(f"{ROWS_PER_TASK}{self.number}"))
         else:
-            step, most = mul(Size(f"{v.buffer}_panel"), s.block), FEW
-        found = Next(step, sharing, most)
-        few = found.positions(self.nest.sizes) <= (WHOLE_MAP * most if own else most)
-        if few and (own or BLOCK in used):
-            yield Weights(v, start, found)
+            return
+        position = add(mul(position, loops[s.tile]), Var(f"{s.tile}0"))
+        following = Next(step, turn, loop.extent, positions, (*sharing, loops[s.tile]))
+        yield Weights(v.buffer, start, position, following)
+
+    def _known(self, extent: Index) -> bool:
+        """Whether it is one of the nest's, not a number of turns that the text derives."""
+        return not isinstance(extent, Size) or extent.name in self.nest.sizes

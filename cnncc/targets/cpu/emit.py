@@ -170,7 +170,7 @@ class _Segment:
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
             padded=memory.padded, lanes=schedule.lanes, label=str(number), registers=held,
-            coming=Coming(nest, self.schedule, memory.innermost),
+            coming=Coming(nest, self.schedule, memory.innermost, number),
         )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 

@@ -53,14 +53,11 @@ from cnncc.targets.cpu.lane import (
     NotInTile,
 )
 from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
-from cnncc.targets.cpu.tile_shape import Shape
 from cnncc.targets.cpu.values import SAME, ValuePrinter
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
 
 TURNS = ("turns", "length")  # of the outer and the inner one of two loops
-
-LINE = 64  # bytes that one hint fetches
 
 AT_ONCE = 8
 """Vectors that a long run of statements works on at a time: each hides how long the others take."""
@@ -295,18 +292,11 @@ class Printer(ValuePrinter):
                 place = self.index(add(hint.start, mul(hint.channel, apiece)))
                 yield pad + self.call("prefetch", hint.buffer, place)
                 continue
-            buffer = hint.load.buffer
-            place = self.index(add(hint.start, self._derived(hint.next, 0, "further")))
-            line = LINE // self.nest.buffer(buffer).dtype.bytes
-            spread = self._spread(hint.load)
-            lines = -(-(self.vectors if spread.vectors else 1) * self.lanes // line)
-            if lines > 1:
-                shape = Shape(1, lines, self.lanes)
-                self.shapes.add(shape)
-                arguments = str(shape), buffer, place, "0", str(line)
-                yield pad + self.call("prefetch_tile", *arguments)
-            else:
-                yield pad + self.call("prefetch", buffer, place)
+            words = ("further", "before", "each")
+            further, before, each = (self._derived(hint.next, k, w) for k, w in enumerate(words))
+            part = add(mul(hint.position, before), mul(Var(loop.var), each))
+            place = self.index(add(add(hint.start, further), part))
+            yield pad + self.call("prefetch_nearby", hint.buffer, place)
 
     def _fixed(self, loop: For) -> dict[Index, str]:
         """Names for the quotients and remainders that are the same in every turn of a loop: Numba

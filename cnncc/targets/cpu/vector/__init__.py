@@ -43,7 +43,7 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     in_memory(v)   from_memory(m)            a tile goes to memory, and comes back
     blank(S, like)                           memory for a tile of the element type of `like`
     take(S, m, p)   put(m, p, v)             the positions of S from p on; one vector is no tile
-    prefetch(a, i)   prefetch_tile(S, a, i, down, along)
+    prefetch(a, i)   prefetch_nearby(a, i)   prefetch_tile(S, a, i, down, along)
                                              a hint to the processor: this will be loaded soon
     touch(a, i)                              a load whose value goes nowhere: its line is in cache
     rolled(n)                                n, which LLVM does not know: it cannot unroll a loop
@@ -115,6 +115,7 @@ __all__ = [
     "pick",
     "power2",
     "prefetch",
+    "prefetch_nearby",
     "prefetch_tile",
     "put",
     "relu",
@@ -189,6 +190,7 @@ if JIT:
     from cnncc.targets.cpu.vector.hints import (
         keep_rolled,
         prefetch,
+        prefetch_nearby,
         prefetch_tile,
         rolled,
         touch,
@@ -306,6 +308,7 @@ else:
         pick,
         power2,
         prefetch,
+        prefetch_nearby,
         prefetch_tile,
         put,
         relu,

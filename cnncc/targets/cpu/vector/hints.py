@@ -15,6 +15,8 @@ from cnncc.targets.cpu.vector.types import opaque
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
+NEAREST, NEARBY = 3, 2  # LLVM's words for the first and the second level of caches
+
 
 @intrinsic
 def prefetch(typing: Any, a: Any, i: Any) -> Any:
@@ -23,6 +25,18 @@ def prefetch(typing: Any, a: Any, i: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index = arguments
         _prefetch(context, builder, signature.args[0], array, index)
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64), codegen
+
+
+@intrinsic
+def prefetch_nearby(typing: Any, a: Any, i: Any) -> Any:
+    element_at(a)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index = arguments
+        _prefetch(context, builder, signature.args[0], array, index, NEARBY)
         return context.get_dummy_value()
 
     return types.void(a, types.int64), codegen
@@ -57,13 +71,15 @@ def touch(typing: Any, a: Any, i: Any) -> Any:
     return types.void(a, types.int64), codegen
 
 
-def _prefetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
+def _prefetch(
+    context: Any, builder: Any, kind: Any, array: Any, index: Any, where: int = NEAREST
+) -> None:
     byte = ir.IntType(8).as_pointer()
     anywhere = builder.gep(base_of(context, builder, kind, array), [index])  # outside, too
     pointer = builder.bitcast(anywhere, byte)
     prototype = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, prototype, "llvm.prefetch.p0")
-    builder.call(function, [pointer, _I32(0), _I32(3), _I32(1)])  # to read, to L1, data
+    builder.call(function, [pointer, _I32(0), _I32(where), _I32(1)])  # to read; data
 
 
 @intrinsic

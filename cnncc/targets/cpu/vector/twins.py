@@ -196,6 +196,10 @@ def prefetch(a: Array, i: int) -> None:
     """A hint; any address is allowed and nothing happens."""
 
 
+def prefetch_nearby(a: Array, i: int) -> None:
+    """A hint, as `prefetch`, for the second level of caches."""
+
+
 def prefetch_tile(shape: Shape, a: Array, i: int, down: int, along: int) -> None:
     """A hint, as `prefetch`."""
 
