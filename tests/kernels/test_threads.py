@@ -112,6 +112,13 @@ def test_any_team_gives_the_bits_of_one_thread(threads: int) -> None:
     assert [n for n in alone if not same_bits(alone[n], found[n])] == []
 
 
+def pieces_in_table() -> set[int]:
+    """Into how many pieces the steps are shared."""
+    r = runtime(3)
+    steps, table = r.program.steps, r.bind(r._shape(given(step()[1], r))).table
+    return {int(table[n]) for n in accumulate((s.places for s in steps[:-1]), initial=0)}
+
+
 @pytest.mark.parametrize("agreeing", [20.0, 60.0, np.inf])
 def test_small_steps_that_one_thread_does(monkeypatch: pytest.MonkeyPatch, agreeing: float) -> None:
     """Some steps or all of them are the caller's alone."""
@@ -120,10 +127,7 @@ def test_small_steps_that_one_thread_does(monkeypatch: pytest.MonkeyPatch, agree
     found: dict[str, Array] = {}
     within(PATIENCE, lambda: found.update(stepped(3)))
     assert [n for n in alone if not same_bits(alone[n], found[n])] == []
-    r = runtime(3)
-    steps, table = r.program.steps, r.bind(r._shape(given(step()[1], r))).table
-    pieces = [table[n] for n in accumulate((s.places for s in steps[:-1]), initial=0)]
-    assert set(pieces) == ({0} if agreeing == np.inf else {0, 1})
+    assert pieces_in_table() == ({0} if agreeing == np.inf else {0, 1})
 
 
 def test_pieces_of_shares_that_any_thread_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,10 +137,7 @@ def test_pieces_of_shares_that_any_thread_takes(monkeypatch: pytest.MonkeyPatch)
     found: dict[str, Array] = {}
     within(PATIENCE, lambda: found.update(stepped(3)))
     assert [n for n in alone if not same_bits(alone[n], found[n])] == []
-    r = runtime(3)
-    steps, table = r.program.steps, r.bind(r._shape(given(step()[1], r))).table
-    pieces = [table[n] for n in accumulate((s.places for s in steps[:-1]), initial=0)]
-    assert set(pieces) == {work.MOST}
+    assert pieces_in_table() == {work.MOST}
 
 
 @pytest.mark.parametrize(

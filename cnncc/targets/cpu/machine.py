@@ -24,8 +24,8 @@ __all__ = ["Machine", "detect"]
 # A processor model that LLVM knows for every instruction set, and the set's float32 lanes.
 _MODELS = {"avx512": ("x86-64-v4", 16), "avx2": ("x86-64-v3", 8), "sse": ("x86-64", 4)}
 # Server processors whose cores share a last cache over a mesh, as LLVM spells them: a core reads
-# from it not much faster than from memory (measured on emeraldrapids: 24 and 16 GB/s, where its
-# multiply-adds could take 640; a core of znver4 reads 70).
+# from it not much faster than from memory (measured on emeraldrapids: 24 and 16 GB/s; a core of
+# znver4 reads 70 from its last cache).
 _MESHES = {
     "skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids",
     "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids",
@@ -101,8 +101,10 @@ def own_cache() -> int:
 
 @cache
 def last_cache_is_far() -> bool:
-    """Whether reading from the last cache costs a core about as much as reading from memory."""
-    return (setting("CPU_NAME") or llvm.get_host_cpu_name()) in _MESHES
+    """Whether reading from the last cache costs a core about as much as reading from memory: of
+    the processor that is there, whichever code is generated for.
+    """
+    return llvm.get_host_cpu_name() in _MESHES
 
 
 @cache

@@ -29,8 +29,6 @@ from cnncc.targets.cpu.touched import touched
 from cnncc.targets.cpu.work import macs_of, pieces_of, traffic_of
 from cnncc.tensor import evaluate
 
-NOTHING: Mapping[str, int] = {}
-
 
 def table_of(
     program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
@@ -59,12 +57,12 @@ def _integers(
     placements: Mapping[str, Placement],
     values: Mapping[str, int],
     threads: int,
-    own: Mapping[str, int] = NOTHING,
+    own: Mapping[str, int] | None = None,
 ) -> list[int]:
     """The run-time integers of a kernel, some sizes its `own`."""
     assert step.nest is not None
     assert step.emitted is not None
-    sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()} | dict(own)
+    sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()} | dict(own or {})
     for number, segment in enumerate(step.emitted.segments):
         sizes |= _cuts(step, segment, number, sizes, placements, threads)
     known = _Known(step, sizes, placements)
@@ -116,7 +114,8 @@ def _banded(
     for part in step.parts:
         assert part.nest is not None
         assert part.emitted is not None
-        band = {"n": 1, "t": bands.most} if part is product else {}
+        # the product takes the tiles of all samples as one axis
+        band = {"n": 1, "t": bands.most} if part is product else None
         base = _integers(part, placements, values, threads, band)
         names = {b.name: t for b, t in zip(part.nest.buffers, part.tensors, strict=True)}
         own: dict[str, Array | int] = {}
@@ -126,7 +125,7 @@ def _banded(
                 lot = p.start + lots * p.strides[0]
                 own[f"{buffer}_at"] = lot if part is product else lot - starts[:-1] * p.strides[3]
                 own[f"{buffer}_step0"] = tiles * p.strides[3]
-        if part is product:  # the tiles of all samples are one axis; weights serve a place at once
+        if part is product:  # weights serve a place at once
             own |= {"t": np.diff(starts), f"{ROWS_PER_TASK}0": 1}
         for name, value in zip(part.emitted.arguments, base, strict=True):
             columns.append(np.broadcast_to(own.get(name, value), bands.bands))
