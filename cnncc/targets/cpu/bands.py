@@ -21,7 +21,7 @@ from math import prod
 from cnncc.ops.winograd import WinogradInput, WinogradOutput, WinogradProduct
 from cnncc.passes.lower import Kernel
 from cnncc.targets.cpu.machine import cores, last_cache, last_cache_is_far, own_cache
-from cnncc.targets.cpu.schedule import Schedule, choose, registers
+from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
 from cnncc.targets.cpu.tasks import rows_per_task
 from cnncc.targets.cpu.touched import TOUCH_INTEGERS
 from cnncc.tensor import TensorType
@@ -108,8 +108,9 @@ def cut_of(
     """
     spread, product, _ = chain
     v, z = spread.sink.type, product.sink.type
+    held, near = registers(lanes, v.dtype), near_weights(lanes, v.dtype)
     first, second, third = (
-        choose(k.nest, innermost(k), lanes, held=registers(lanes, v.dtype)) for k in chain
+        choose(k.nest, innermost(k), lanes, held=held, near=near) for k in chain
     )
     assert isinstance(product.sink.op, WinogradProduct)
     tiles, weights = v.shape[2], z.shape[0] * v.shape[0] * v.shape[1] // product.sink.op.groups

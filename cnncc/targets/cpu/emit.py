@@ -37,7 +37,7 @@ from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer
-from cnncc.targets.cpu.schedule import Schedule, choose, registers
+from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.tensor import DType
 
@@ -115,10 +115,11 @@ def _segment(
     """One loop nest of a kernel: in lanes if it has a vector form, else element by element."""
     _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
-        held, again = registers(lanes, dtype), not memory.in_place
+        held, again, near = registers(lanes, dtype), not memory.in_place, near_weights(lanes, dtype)
 
         def scheduled(nest: Nest) -> Schedule:
-            return choose(nest, memory.innermost, lanes, held=held, again=again, wanted=width)
+            of = memory.innermost
+            return choose(nest, of, lanes, held=held, again=again, wanted=width, near=near)
 
         schedule = scheduled(nest)
         split = Split(nest, {})

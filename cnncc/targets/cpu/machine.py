@@ -30,6 +30,10 @@ _MESHES = {
     "skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids",
     "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids",
 }  # fmt: skip
+# A hypervisor may report another model (a Granite Rapids as rocketlake), but not features that the
+# named model lacks: only servers with a mesh have tiles of matrices.
+_SERVERS_ONLY = "amx-tile"
+_SPLITTING = {"znver4"}  # processors that carry out an operation on 512 bits in two halves
 _AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}  # what x86-64-v4 requires
 _AVX2 = {"avx2", "fma"}
 
@@ -100,11 +104,22 @@ def own_cache() -> int:
 
 
 @cache
+def hungry_cache(bits: int) -> int:
+    """Bytes of the L1 data cache of a core that starts two multiply-adds on vectors of so many bits
+    in a cycle: its second cache brings weights hardly as fast as it needs them. 0 of a core that
+    starts one.
+    """
+    splits = bits == 512 and llvm.get_host_cpu_name() in _SPLITTING
+    return 0 if splits else _caches()[0]
+
+
+@cache
 def last_cache_is_far() -> bool:
     """Whether reading from the last cache costs a core about as much as reading from memory: of
     the processor that is there, whichever code is generated for.
     """
-    return llvm.get_host_cpu_name() in _MESHES
+    host = llvm.get_host_cpu_features()
+    return llvm.get_host_cpu_name() in _MESHES or bool(host.get(_SERVERS_ONLY))
 
 
 @cache

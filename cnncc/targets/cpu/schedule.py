@@ -6,13 +6,15 @@ weight's output channels). A kernel with a reduction also gets a register tile: 
 a second axis by `vectors` vectors, so that each weight vector is loaded once for all positions and
 each input once for all vectors. The width is that of the least cycles by a simple model of the FMA
 and load units, among those whose accumulators stay in registers; of equals the one nearest to
-POSITIONS, because a longer row of positions reads more lines of memory at a time and gains nothing.
+POSITIONS, because a longer row of positions reads more lines of memory at a time and gains nothing,
+unless its weights come from further away than the L1 cache of a core that needs them fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from cnncc.loops.affine import extent_of
 from cnncc.loops.ir import (
@@ -37,6 +39,7 @@ from cnncc.loops.ir import (
 from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
+from cnncc.targets.cpu.machine import hungry_cache
 from cnncc.tensor import DType, Extent, evaluate
 
 WIDTHS = {32: tuple(range(16, 1, -1)), 16: tuple(range(14, 1, -1))}  # by registers
@@ -45,12 +48,18 @@ NARROWEST = 4
 BATCHES = (8, 16, 32, 64)  # that a tile along the batch, which is not known, is chosen for
 POSITIONS = 7  # of a tile of two vectors, twice as many of one, for as many sums at a time; with
 # twice as many the same work takes 4 to 18 % more time where the input is not in the L1 cache
+MORE_POSITIONS = 14  # where the weights are not there either: each is read for half as many tiles
 LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
 def registers(lanes: int, dtype: DType) -> int:
     """Vector registers of the instruction set that has so many lanes: those of 64 bytes are 32."""
     return 32 if lanes * dtype.bytes >= 64 else 16
+
+
+def near_weights(lanes: int, dtype: DType) -> int:
+    """How many weights are near enough for a tile of few positions; 0 if all are."""
+    return hungry_cache(8 * lanes * dtype.bytes) // dtype.bytes
 
 
 @dataclass(frozen=True)
@@ -109,11 +118,13 @@ def choose(
     held: int = 32,
     again: bool = True,
     wanted: int = 0,
+    near: int = 0,
 ) -> Schedule:
     """The schedule of a nest. `innermost`: for every buffer the axis that runs fastest in memory;
     `held`: how many vector registers there are; `again`: whether an element may be computed twice,
     as it may not where the kernel changes what it reads; `wanted`: the width of the tile, where
-    that is a possible one, instead of the model's.
+    that is a possible one, instead of the model's; `near`: how many weights may be nearer than a
+    tile with few positions needs them, 0 if all.
     """
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
@@ -138,7 +149,8 @@ def choose(
     vectors = block // lanes
     tile_extent = _value(loops[tile], nest) if tile else 1
     usual = BATCHES if tile and loops[tile] == Size("n") else ()
-    widths = tile_widths(tile_extent, vectors, held, usual) if tile else []
+    few = POSITIONS if not near or _terms(nest, vector) * block <= near else MORE_POSITIONS
+    widths = tile_widths(tile_extent, vectors, held, usual, few) if tile else []
     width = wanted if wanted in widths else next(iter(widths), 1)
     if width == 1:
         tile, tile_extent = "", 1
@@ -274,6 +286,17 @@ def _summed_loads(nest: Nest) -> list[Load]:
     return [v for v in values(sums) if isinstance(v, Load)]
 
 
+def _terms(nest: Nest, vector: str) -> int:
+    """Weights that a lane takes for the sums of one position; 0 where that is not known."""
+    _, body = parallel_loops(nest)
+    sums = [s for s in statements(body) if isinstance(s, For)]
+    most = 0
+    for v in (v for v in _summed_loads(nest) if _uses(v, vector)):
+        extents = [_value(s.extent, nest) for s in sums if _uses(v, s.var)]
+        most = max(most, prod(e if isinstance(e, int) else 0 for e in extents))
+    return most
+
+
 def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: list[str]) -> str:
     """The axis whose positions share the loads that run along the lanes: the widest last one of
     those that do.
@@ -305,10 +328,15 @@ def _uses(v: object, var: str) -> bool:
 
 
 def tile_widths(
-    extent: Extent | None, vectors: int, held: int, usual: Sequence[int] = ()
+    extent: Extent | None,
+    vectors: int,
+    held: int,
+    usual: Sequence[int] = (),
+    positions: int = POSITIONS,
 ) -> list[int]:
     """The possible widths, none for no tile; first those that take the least cycles for the axis by
     the model, or for a position where the extent is not known. `usual`: extents to choose for then.
+    `positions`: of a tile of two vectors, among equals.
 
     A tile's numbers come one at a time beside its accumulators and the vectors that they share.
     """
@@ -321,7 +349,7 @@ def tile_widths(
             cycles = sum(_with_rest(n, width, vectors) / n for n in usual)
         else:
             cycles = _cycles(width, vectors) / width
-        return cycles, abs(width - max(POSITIONS, 2 * POSITIONS // vectors))
+        return cycles, abs(width - max(positions, 2 * positions // vectors))
 
     return sorted((w for w in allowed if not isinstance(extent, int) or w <= extent), key=rank)
 

@@ -185,7 +185,10 @@ class parts:
 
         LLVM would step a pointer for every position through the loop: more than there are
         registers, and the spilled ones cost more loads than the numbers. So it is not shown where
-        every fourth pointer comes from, and those in between lie one to three steps behind it.
+        every fourth pointer comes from, each from the one before it, and those in between lie one
+        to three steps behind it. A loop then keeps one pointer and the steps, which leaves
+        registers for hints; without, LLVM would read all numbers before the first sum, and spill
+        sums for them.
         """
         builder = self.builder
         first, step = (builder.extract_value(self.value, i) for i in (0, 1))
@@ -193,7 +196,9 @@ class parts:
             return builder.gep(first, [builder.mul(step, p)], inbounds=True)
         near = p % _NEAR
         if p - near not in self._pointers:
-            far = builder.gep(first, [builder.mul(step, _I64(p - near))], inbounds=True)
+            known = self._pointers.get(p - near - _NEAR)
+            behind = builder.mul(step, _I64(p - near if known is None else _NEAR))
+            far = builder.gep(first if known is None else known, [behind], inbounds=True)
             self._pointers[p - near] = opaque(builder, far)
         behind = builder.mul(step, _I64(near))
         return builder.gep(self._pointers[p - near], [behind], inbounds=True)
