@@ -18,13 +18,15 @@ from cnncc.tensor import TensorType
 @dataclass(frozen=True)
 class Call:
     """One step: the kernel's module and the numbers of its tensors; `first` is where the table says
-    into how many pieces a thread's share is cut, and the kernel's integers come next.
+    into how many pieces a thread's share is cut, and the kernel's integers come next. `with_next`:
+    whether the next call need not wait for it; they are one phase, in pieces as the last's.
     """
 
     module: str
     tensors: tuple[int, ...]
     first: int
     comment: tuple[str, ...]
+    with_next: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Slot:
     note: str = ""
 
 
-PART = 64  # steps per function: the time to compile one grows faster than its length
+PART = 64  # phases per function: the time to compile one grows faster than its length
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,13 @@ def entry_text(
         "",
         *(f"from {module} import kernel as {name}" for module, name in modules.items()),
     ]
-    if len(calls) <= PART and guarded is None:
-        return "\n".join([*lines, *_function("run", slots, calls, modules, 1), ""])
+    own, last = _phases(calls), _phases(later)
+    if len(own) <= PART and guarded is None:
+        return "\n".join([*lines, *_function("run", slots, own, modules, 1), ""])
     run = ["", "", "@entry", "def run(job, control, tid, size):"]
     parts = 0
-    for section, done, margin in ((calls, 0, "    "), (later, len(calls), "        ")):
-        if section is later and guarded is not None:
+    for section, done, margin in ((own, 0, "    "), (last, len(own), "        ")):
+        if section is last and guarded is not None:
             number = guarded.tensor
             run += [
                 f"    guard = {_view(slots, number)}",
@@ -98,22 +101,40 @@ def _view(slots: Sequence[Slot], t: int) -> str:
     return f"{slot.type.dtype.value}_at(job[{2 * t + 2}], job[{2 * t + 3}]){note}"
 
 
+def _phases(calls: Sequence[Call]) -> list[list[Call]]:
+    """The calls, together those that do not wait for each other."""
+    phases: list[list[Call]] = []
+    joins = False
+    for call in calls:
+        if joins:
+            phases[-1].append(call)
+        else:
+            phases.append([call])
+        joins = call.with_next
+    return phases
+
+
 def _function(
-    name: str, slots: Sequence[Slot], calls: Sequence[Call], modules: Mapping[str, str], phase: int
+    name: str,
+    slots: Sequence[Slot],
+    phases: Sequence[Sequence[Call]],
+    modules: Mapping[str, str],
+    number: int,
 ) -> list[str]:
-    """A function that runs some calls, the first of them as the team's phase number `phase`."""
+    """A function that runs some phases, the first of them as the team's `number`."""
     lines = ["", "", "@entry", f"def {name}(job, control, tid, size):"]
     lines += ["    table = i64_at(job[0], job[1])"]
-    for t in sorted({t for c in calls for t in c.tensors}):
+    for t in sorted({t for calls in phases for c in calls for t in c.tensors}):
         lines += [f"    t{t} = {_view(slots, t)}"]
-    for number, call in enumerate(calls, phase):
-        tensors = ", ".join(f"t{t}" for t in call.tensors)
-        kernel = modules[call.module]
+    for phase, calls in enumerate(phases, number):
+        work = [
+            ", ".join([modules[c.module], *(f"t{t}" for t in c.tensors), f"table, {c.first + 1}"])
+            for c in calls
+        ]
         lines += [
             "",
-            *(f"    # {_safe(c)}" for c in call.comment),
-            f"    step(control, tid, size, {number}, table[{call.first}], "
-            f"{kernel}, {tensors}, table, {call.first + 1})",
+            *(f"    # {_safe(line)}" for c in calls for line in c.comment),
+            f"    step(control, tid, size, {phase}, table[{calls[-1].first}], {', '.join(work)})",
         ]
     return lines
 

@@ -335,6 +335,8 @@ class _Compiler:
         for step in steps:
             name = module_name(step.text, kind="kernel")
             tensors = tuple(numbers[t] for t in step.tensors)
-            calls.append((step.phase, Call(name, tensors, first, step.comment)))
+            # a border lies beside what the kernel behind it writes, and is not read by it
+            border = not step.kernels
+            calls.append((step.phase, Call(name, tensors, first, step.comment, border)))
             first += step.places
         return calls
