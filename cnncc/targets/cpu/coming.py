@@ -23,13 +23,14 @@ from cnncc.loops.walk import subindices, values
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK
 from cnncc.targets.cpu.indices import Steps
 from cnncc.targets.cpu.lane import BLOCK, POSITION, NotInTile, spaced
-from cnncc.targets.cpu.schedule import Schedule
+from cnncc.targets.cpu.schedule import LINE, Schedule
 
 Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 """The place of an element in the memory of its buffer, and the steps from there."""
 
 CHANNELS = 32  # two lines of a cache: an input with fewer needs no hint
 APART = 1.25  # times its channels: further apart, positions have something else between them
+AHEAD = 32  # turns of a loop: 4 KB of weights in two vectors, while memory answers
 FEW = 1024  # positions of a sample that share weights; where more do, weights are soon the old ones
 
 
@@ -104,6 +105,17 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A hint: where a line of the weights lies that a later turn of the same loop reads."""
+
+    buffer: str
+    place: Index
+
+
+Hint = Inputs | Weights | Line
+
+
+@dataclass(frozen=True)
 class Coming:
     """Finds the hints of a segment's sums. `innermost`: for every buffer the axis that runs fastest
     in memory; `number`: of the segment in its kernel.
@@ -114,7 +126,7 @@ class Coming:
     innermost: Mapping[str, int]
     number: int = 0
 
-    def of(self, loop: For, positions: int, place: Place) -> Iterator[Inputs | Weights]:
+    def of(self, loop: For, positions: int, place: Place) -> Iterator[Hint]:
         """The hints of a tile's innermost loop. Raises as `place`."""
         for v in dict.fromkeys(v for v in values(loop.body) if isinstance(v, Load)):
             _, steps = place(v.buffer, v.index)
@@ -154,7 +166,9 @@ class Coming:
         apiece = Apiece(positions, steps.position, channels)
         yield Inputs(v.buffer, place(v.buffer, tuple(index))[0], channel, apiece)
 
-    def _weights(self, v: Load, loop: For, positions: int, place: Place) -> Iterator[Weights]:
+    def _weights(
+        self, v: Load, loop: For, positions: int, place: Place
+    ) -> Iterator[Weights | Line]:
         s, sizes = self.schedule, self.nest.sizes
         used = {part for i in v.index for part in subindices(i)}
         own = [r for r in s.rows if Var(r) in used]
@@ -164,6 +178,11 @@ class Coming:
         start, _ = place(v.buffer, v.index)
         turn, start = spaced(start, Var(loop.var))
         if count > FEW or turn is None or not self._known(loop.extent):
+            return
+        if s.tile == "i_n" and not own:  # a layer without positions: two blocks may be too much
+            later = add(start, mul(add(Var(loop.var), AHEAD), turn))
+            for line in range(0, s.block, LINE):
+                yield Line(v.buffer, add(later, line))
             return
         position: Index = Int(0)
         sharing: list[Index] = []

@@ -42,7 +42,7 @@ from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.bases import parted, shared, total
 from cnncc.targets.cpu.columns import Columns, columns_of
-from cnncc.targets.cpu.coming import Coming, Inputs
+from cnncc.targets.cpu.coming import Coming, Inputs, Line
 from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.emitted import Derived
 from cnncc.targets.cpu.lane import (
@@ -291,6 +291,9 @@ class Printer(ValuePrinter):
                 apiece = self._derived(hint.apiece, 0, "apiece")
                 place = self.index(add(hint.start, mul(hint.channel, apiece)))
                 yield pad + self.call("prefetch", hint.buffer, place)
+                continue
+            if isinstance(hint, Line):
+                yield pad + self.call("prefetch_nearby", hint.buffer, self.index(hint.place))
                 continue
             words = ("further", "before", "each")
             further, before, each = (self._derived(hint.next, k, w) for k, w in enumerate(words))
