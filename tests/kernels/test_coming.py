@@ -11,9 +11,12 @@ import pytest
 
 import cnncc
 from cnncc.loops.ir import Int, Size
-from cnncc.targets.cpu.coming import Apiece, Next
+from cnncc.targets.cpu import emit
+from cnncc.targets.cpu.coming import AHEAD, Apiece, Next
+from cnncc.targets.cpu.machine import detect
 from cnncc.targets.cpu.program import Step
 from cnncc.targets.cpu.schedule import Schedule
+from cnncc.targets.load import load_module
 from cnncc.targets.runtime import Runtime
 from tests.kernels.primitives import same_bits
 
@@ -131,6 +134,17 @@ def test_the_parts_of_all_tiles_are_what_comes_next(sharing: tuple[int, ...], wi
     assert len(missed) <= (len(starts) if each <= 16 else turn * turns // 32)
 
 
+def test_a_dense_layer_of_a_batch_fetches_its_own_weights_line_by_line() -> None:
+    text = "net n { input x: f32[512]\n output y = x -> dense(64) }"
+    _, step = sums_of(text)
+    block = schedule_of(step).block
+    hints = hinted(step, "w")
+    assert len(hints) == max(block // 16, 1)
+    ends = ["", *(f" + {line}" for line in range(16, block, 16))]
+    for hint, end in zip(hints, ends, strict=True):
+        assert hint.endswith(f"(i_f + {AHEAD}) * w_step1{end})")
+
+
 def test_few_channels_need_no_hint() -> None:
     _, step = sums_of(net(31, 14, "conv(32, 1x1)"))
     assert not hinted(step, "x")
@@ -158,3 +172,23 @@ def test_extents_that_are_not_known_have_no_hints_on_weights() -> None:
     assert not hinted(step, "w")
     x = np.random.default_rng(0).standard_normal((2, 64, 9, 9), np.float32)
     assert same_bits(cnncc.compile(text)(x), cnncc.compile(text, target="interp")(x))
+
+
+def test_hints_leave_the_sums_their_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hints need integers beside the places of 14 positions; with too few registers for all, LLVM
+    reads every number before the first sum, and sums go to memory and back.
+    """
+    if detect().isa != "avx512":
+        return  # 28 sums need 32 registers
+    monkeypatch.setattr(emit, "near_weights", lambda *_: 1)
+    emit._emitted.cache_clear()
+    try:
+        _, step = sums_of(net(512, 14, "conv(64, 1x1)"))
+    finally:
+        emit._emitted.cache_clear()
+    assert schedule_of(step).width == 14
+    assembly = load_module(step.text, kind="kernel").kernel.assembly()
+    blocks = re.split(r"^\.L\w+:$", assembly, flags=re.MULTILINE)
+    (loop,) = (b for b in blocks if "prefetcht1" in b)
+    assert len(re.findall(r"vfmadd\d+ps\b.*zmm", loop)) == 28
+    assert not re.search(r"zmm.*\(%rsp|\(%rsp.*zmm", loop), "spills"

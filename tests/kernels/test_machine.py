@@ -50,3 +50,27 @@ def test_an_instruction_set_wider_than_the_processors_is_refused(monkeypatch):
     monkeypatch.setattr(machine, "_widest", lambda features: "avx2")
     with pytest.raises(ValueError, match="only avx2"):
         machine.detect.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "far"),
+    [
+        ("graniterapids", {}, True),
+        ("rocketlake", {"amx-tile": True}, True),  # what a hypervisor may call the same processor
+        ("rocketlake", {"amx-tile": False}, False),
+        ("znver4", {}, False),
+    ],
+)
+def test_a_mesh_is_recognised_behind_another_name(monkeypatch, name, features, far):
+    monkeypatch.setattr(machine.llvm, "get_host_cpu_name", lambda: name)
+    monkeypatch.setattr(machine.llvm, "get_host_cpu_features", lambda: features)
+    assert machine.last_cache_is_far.__wrapped__() is far
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "hungry"),
+    [("znver4", 512, False), ("znver4", 256, True), ("sapphirerapids", 512, True)],
+)
+def test_a_core_that_halves_its_vectors_takes_its_time(monkeypatch, name, bits, hungry):
+    monkeypatch.setattr(machine.llvm, "get_host_cpu_name", lambda: name)
+    assert machine.hungry_cache.__wrapped__(bits) == (machine.detect().l1 if hungry else 0)
