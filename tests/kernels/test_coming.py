@@ -1,5 +1,5 @@
 """What sums fetch in advance: the next tile's input, a part for each channel, and the weights that
-come next where few positions share them. Hints change no bits.
+come next where few positions share them, or later in the same loop. Hints change no bits.
 """
 
 from __future__ import annotations
@@ -137,10 +137,11 @@ def test_the_parts_of_all_tiles_are_what_comes_next(sharing: tuple[int, ...], wi
 def test_a_dense_layer_of_a_batch_fetches_its_own_weights_line_by_line() -> None:
     text = "net n { input x: f32[512]\n output y = x -> dense(64) }"
     _, step = sums_of(text)
-    block = schedule_of(step).block
+    assert step.nest is not None
+    block, line = schedule_of(step).block, 64 // step.nest.buffer("w").dtype.bytes
     hints = hinted(step, "w")
-    assert len(hints) == max(block // 16, 1)
-    ends = ["", *(f" + {line}" for line in range(16, block, 16))]
+    assert len(hints) == max(block // line, 1)
+    ends = ["", *(f" + {place}" for place in range(line, block, line))]
     for hint, end in zip(hints, ends, strict=True):
         assert hint.endswith(f"(i_f + {AHEAD}) * w_step1{end})")
 

@@ -68,9 +68,16 @@ def test_a_mesh_is_recognised_behind_another_name(monkeypatch, name, features, f
 
 
 @pytest.mark.parametrize(
-    ("name", "bits", "hungry"),
-    [("znver4", 512, False), ("znver4", 256, True), ("sapphirerapids", 512, True)],
+    ("name", "tiles", "bits", "hungry"),
+    [
+        ("znver4", False, 512, False),
+        ("znver4", False, 256, True),
+        ("rocketlake", False, 512, False),
+        ("rocketlake", True, 512, True),  # a server by another name
+        ("sapphirerapids", True, 512, True),
+    ],
 )
-def test_a_core_that_halves_its_vectors_takes_its_time(monkeypatch, name, bits, hungry):
+def test_a_core_with_one_sum_a_cycle_takes_its_time(monkeypatch, name, tiles, bits, hungry):
     monkeypatch.setattr(machine.llvm, "get_host_cpu_name", lambda: name)
-    assert machine.hungry_cache.__wrapped__(bits) == (machine.detect().l1 if hungry else 0)
+    monkeypatch.setattr(machine.llvm, "get_host_cpu_features", lambda: {"amx-tile": tiles})
+    assert machine.hungry_cache.__wrapped__(bits) == (machine._caches()[0] if hungry else 0)

@@ -1,8 +1,8 @@
 """The kernel that fills the border of a tensor with what lies outside it.
 
-It runs beside the kernel that writes the tensor, in the same phase, whenever the arena may have used
-the memory for something else. The text is one for all ranks: missing spatial axes have extent 1 and
-no border.
+It runs beside the kernel that writes the tensor, in the same phase, whenever the arena may have
+used the memory for something else. The text is one for all ranks: missing spatial axes have extent
+1 and no border.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What the sums of a register tile fetch in advance: the input of the next tile, and the weights
-that come next.
+that come next, or come later in the same loop.
 
 A processor fetches ahead by itself where memory is read in order. A tile reads some positions at a
 time, each of them a piece as long as its channels, and of weights that serve few positions every
@@ -23,7 +23,8 @@ from cnncc.loops.walk import subindices, values
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK
 from cnncc.targets.cpu.indices import Steps
 from cnncc.targets.cpu.lane import BLOCK, POSITION, NotInTile, spaced
-from cnncc.targets.cpu.schedule import LINE, Schedule
+from cnncc.targets.cpu.layout import ALIGN
+from cnncc.targets.cpu.schedule import Schedule
 
 Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 """The place of an element in the memory of its buffer, and the steps from there."""
@@ -181,7 +182,7 @@ class Coming:
             return
         if s.tile == "i_n" and not own:  # a layer without positions: two blocks may be too much
             later = add(start, mul(add(Var(loop.var), AHEAD), turn))
-            for line in range(0, s.block, LINE):
+            for line in range(0, s.block, ALIGN // self.nest.buffer(v.buffer).dtype.bytes):
                 yield Line(v.buffer, add(later, line))
             return
         position: Index = Int(0)

@@ -1,5 +1,5 @@
 """The entry of a network: one function that every thread of the team runs, calling one kernel per
-phase of work.
+phase of work, and beside it those that fill borders of what it writes.
 
 This is the page to read to see what a compiled network does: every step carries its layers, their
 place in the spec, and shapes. Tensors are numbered, because no name of a spec ever becomes an
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnncc.errors import printable
+from cnncc.errors import CompilerBug, printable
 from cnncc.tensor import TensorType
 
 
@@ -111,6 +111,8 @@ def _phases(calls: Sequence[Call]) -> list[list[Call]]:
         else:
             phases.append([call])
         joins = call.with_next
+    if joins:
+        raise CompilerBug("entry", calls[-1].module, "a call that runs with the next is the last")
     return phases
 
 

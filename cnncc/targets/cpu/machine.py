@@ -30,10 +30,15 @@ _MESHES = {
     "skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids",
     "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids",
 }  # fmt: skip
-# A hypervisor may report another model (a Granite Rapids as rocketlake), but not features that the
-# named model lacks: only servers with a mesh have tiles of matrices.
-_SERVERS_ONLY = "amx-tile"
-_SPLITTING = {"znver4"}  # processors that carry out an operation on 512 bits in two halves
+# Tiles of matrices, which so far only such servers have: a hypervisor may call one by the name of
+# another processor (a Granite Rapids by rocketlake) and yet report its features.
+_MESH_FEATURE = "amx-tile"
+# Processors that start one multiply-add of so many bits in a cycle, as they have one unit for it or
+# two halves. Servers from before tiles of matrices that have one cannot be told from others.
+_ONE_A_CYCLE = {
+    512: {"znver4", "cannonlake", "icelake-client", "rocketlake", "tigerlake"},
+    256: {"znver1"},
+}
 _AVX512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}  # what x86-64-v4 requires
 _AVX2 = {"avx2", "fma"}
 
@@ -109,8 +114,8 @@ def hungry_cache(bits: int) -> int:
     in a cycle: its second cache brings weights hardly as fast as it needs them. 0 of a core that
     starts one.
     """
-    splits = bits == 512 and llvm.get_host_cpu_name() in _SPLITTING
-    return 0 if splits else _caches()[0]
+    one = llvm.get_host_cpu_name() in _ONE_A_CYCLE.get(bits, ()) and not _has_mesh_feature()
+    return 0 if one else _caches()[0]
 
 
 @cache
@@ -118,8 +123,11 @@ def last_cache_is_far() -> bool:
     """Whether reading from the last cache costs a core about as much as reading from memory: of
     the processor that is there, whichever code is generated for.
     """
-    host = llvm.get_host_cpu_features()
-    return llvm.get_host_cpu_name() in _MESHES or bool(host.get(_SERVERS_ONLY))
+    return llvm.get_host_cpu_name() in _MESHES or _has_mesh_feature()
+
+
+def _has_mesh_feature() -> bool:
+    return bool(llvm.get_host_cpu_features().get(_MESH_FEATURE))
 
 
 @cache

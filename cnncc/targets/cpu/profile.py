@@ -3,7 +3,7 @@ and with the threads of a real run, so that each finds in the caches what the st
 
 Each step runs by an entry of one step, on the team as the whole entry would; the time of an empty
 entry is taken off. What is not seen is what steps cost together, such as threads that arrive
-at different times.
+at different times; borders, which an entry fills beside the kernels, have steps of their own here.
 """
 
 from __future__ import annotations

@@ -337,6 +337,7 @@ class _Compiler:
             tensors = tuple(numbers[t] for t in step.tensors)
             # a border lies beside what the kernel behind it writes, and is not read by it
             border = not step.kernels
-            calls.append((step.phase, Call(name, tensors, first, step.comment, border)))
+            call = Call(name, tensors, first, step.comment, with_next=border)
+            calls.append((step.phase, call))
             first += step.places
         return calls

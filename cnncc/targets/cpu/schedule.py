@@ -58,7 +58,9 @@ def registers(lanes: int, dtype: DType) -> int:
 
 
 def near_weights(lanes: int, dtype: DType) -> int:
-    """How many weights are near enough for a tile of few positions; 0 if all are."""
+    """How many weights, of the type that is computed with, are near enough for a tile of few
+    positions; 0 if all are.
+    """
     return hungry_cache(8 * lanes * dtype.bytes) // dtype.bytes
 
 
@@ -149,8 +151,9 @@ def choose(
     vectors = block // lanes
     tile_extent = _value(loops[tile], nest) if tile else 1
     usual = BATCHES if tile and loops[tile] == Size("n") else ()
-    few = POSITIONS if not near or _terms(nest, vector) * block <= near else MORE_POSITIONS
-    widths = tile_widths(tile_extent, vectors, held, usual, few) if tile else []
+    are_near = not near or _terms(nest, vector) * block <= near
+    positions = POSITIONS if are_near else MORE_POSITIONS
+    widths = tile_widths(tile_extent, vectors, held, usual, positions) if tile else []
     width = wanted if wanted in widths else next(iter(widths), 1)
     if width == 1:
         tile, tile_extent = "", 1
@@ -287,7 +290,7 @@ def _summed_loads(nest: Nest) -> list[Load]:
 
 
 def _terms(nest: Nest, vector: str) -> int:
-    """Weights that a lane takes for the sums of one position; 0 where that is not known."""
+    """Weights that a lane takes for the whole sum of a position; 0 where that is not known."""
     _, body = parallel_loops(nest)
     sums = [s for s in statements(body) if isinstance(s, For)]
     most = 0

@@ -33,13 +33,18 @@ from cnncc.tensor import evaluate
 def table_of(
     program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
 ) -> Array:
-    """Of every step the pieces of a thread's share, and its integers; behind all those of bands."""
+    """Of every step the pieces of a thread's share, and its integers; behind all those of bands. A
+    border runs in the pieces of the kernel behind it, unless it is timed alone.
+    """
     integers: list[int] = []
     bands: list[Array] = []
+    beside = 0  # bytes of the borders in front
     begin = sum(step.places for step in program.steps)
     for step in program.steps:
         macs = macs_of(program, step, values["*"], values)
-        integers.append(pieces_of(macs, traffic_of(program, step, placements)[0], threads))
+        traffic = traffic_of(program, step, placements)[0]
+        integers.append(pieces_of(macs, traffic + beside, threads))
+        beside = 0 if step.kernels else beside + traffic
         if step.parts:
             cut, own = _banded(program, step, placements, values, threads)
             integers += [cut.units, cut.bands, cut.lots, begin - len(integers)]  # from its own on

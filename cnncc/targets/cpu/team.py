@@ -1,8 +1,8 @@
 """A team of threads that runs one network call as a single parallel region.
 
 Every thread of a team calls the same compiled function, the entry, with its number and the team's
-size; the caller is number 0.  The entry is a sequence of phases, one per kernel, each cut into
-`size` shares, and each share into pieces:
+size; the caller is number 0.  The entry is a sequence of phases, one per kernel and the borders
+of what it writes, each cut into `size` shares, and each share into pieces:
 
     done = 0
     piece = claim(control, size, phase, tid, pieces)        # phases count from 1
