@@ -109,8 +109,8 @@ def _compile(request: Request) -> int:
     seconds = time.perf_counter() - start
     texts = runtime.kernel_texts
     print(
-        f"{request.graph.name}: {len(request.fused().kernels)} kernels, {len(texts)} of them "
-        f"distinct, {seconds:.1f} s"
+        f"{request.graph.name}: {len(request.fused().kernels)} kernels, {len(texts)} different "
+        f"texts with those for borders and layouts, {seconds:.1f} s"
     )
     if not set(request.symbols) - set(request.extents):
         from cnncc.targets.cpu.portions import at_a_time
