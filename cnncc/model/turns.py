@@ -20,7 +20,7 @@ from cnncc.graph.ir import Graph
 from cnncc.model.profile import first_samples
 from cnncc.ops.winograd import WinogradFilter, WinogradInput, WinogradProduct
 from cnncc.targets.cpu.profile import Stepwise, Timer
-from cnncc.targets.cpu.program import Step
+from cnncc.targets.cpu.steps import Step
 from cnncc.targets.runtime import Runtime, shape_of
 
 LEAST = 0.02

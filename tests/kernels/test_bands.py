@@ -80,7 +80,7 @@ def fused(batch: int = 1, **sizes: int) -> Fused:
 
 def kernels_in_bands(of: Fused) -> list[int]:
     declared = declare(of, lanes=vector_lanes(), phases=with_prepared(of.graph, {}))
-    return [len(kernels) for _, kernels in declared.runs if len(kernels) > 1]
+    return [len(run.kernels) for run in declared.runs if len(run.kernels) > 1]
 
 
 @pytest.mark.usefixtures("short_bands")

@@ -14,17 +14,17 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from cnncc.ops.winograd import WinogradInput, WinogradOutput, WinogradProduct
 from cnncc.passes.lower import Kernel
+from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.machine import cores, last_cache, last_cache_is_far, own_cache
 from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
 from cnncc.targets.cpu.tasks import rows_per_task
-from cnncc.targets.cpu.touched import TOUCH_INTEGERS
-from cnncc.tensor import TensorType
+from cnncc.tensor import TensorType, evaluate
 
 FEWEST = 4  # register tiles per core: with fewer, cores wait for each other, unless
 EVEN = 1.15  # the busiest has at most so much of an equal part; then three quarters are enough,
@@ -74,6 +74,13 @@ class Cut:
         lots = min(cores(), units)
         size = rows_per_task(units, 1, min(most, units), lots)
         return Bands(tiles, units, -(-units // size), min(lots, -(-units // size)))
+
+    def place(self, t: TensorType, batch: int, lanes: int) -> Placement:
+        """The memory of a tensor between the kernels: a band for each lot."""
+        channels, places, tiles = (evaluate(e, {}) for e in t.shape)
+        bands = self.bands(batch * tiles)
+        band = t.with_shape((channels, places, bands.most))
+        return place(band, bands.lots, 1, (), lanes, panels=False).with_planes()
 
 
 def chain_of(
@@ -160,57 +167,3 @@ def _goes_through(s: Schedule, down: str, along: str) -> bool:
 def _bytes(t: TensorType) -> int:
     """Of one tile."""
     return prod(e for e in t.shape[:2] if isinstance(e, int)) * t.dtype.bytes
-
-
-# --- the kernel that calls them ------------------------------------------------------------------
-
-BAND_INTEGERS = 4  # units, bands, lots, and where the integers of the first band begin
-
-
-@dataclass(frozen=True)
-class Callee:
-    """A kernel of a band: its module, its tensors, and how many integers it has."""
-
-    module: str
-    tensors: tuple[str, ...]
-    integers: int
-
-
-def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
-    """The module text of the kernel that runs three kernels band by band. `dtypes`: the element
-    type of each of its tensors, in the order of its arguments.
-    """
-    names = {tensor: f"t{number}" for number, tensor in enumerate(dtypes)}
-    arguments = [", ".join(names[t] for t in k.tensors) for k in kernels]
-    starts = [sum(k.integers for k in kernels[:number]) for number in range(len(kernels) + 1)]
-    modules = {m: f"kernel_{i}" for i, m in enumerate(dict.fromkeys(k.module for k in kernels))}
-    spread, multiply, join = (modules[k.module] for k in kernels)
-    types = ", ".join(f"{t}*" for t in dtypes.values())
-    here = "range(units * band // bands, units * (band + 1) // bands)"
-    lines = [
-        f'"""{", ".join(names.values())}: three kernels, band by band."""',
-        "",
-        "from cnncc.targets.cpu.compiled import compiled",
-        "from cnncc.targets.cpu.vector.maps import touch_tiles",
-        "",
-        *(f"from {module} import kernel as {name}" for module, name in modules.items()),
-        "",
-        "",
-        f'@compiled("void({types}, i64*, i64, i64, i64)")',
-        f"def kernel({', '.join(names.values())}, table, first, share, shares):",
-        "    units = table[first + 0]",
-        "    bands = table[first + 1]",
-        "    lots = table[first + 2]  # pieces of memory: a lot of bands follow each other in one",
-        "    begin = first + table[first + 3]",
-        "    for lot in range(lots * share // shares, lots * (share + 1) // shares):",
-        "        for band in range(bands * lot // lots, bands * (lot + 1) // lots):",
-        f"            own = begin + band * {starts[3] + TOUCH_INTEGERS}",
-        f"            touch_tiles({names[kernels[0].tensors[0]]}, table, own + {starts[3]})",
-        f"            for unit in {here}:",
-        f"                {spread}({arguments[0]}, table, own, unit, units)",
-        f"            {multiply}({arguments[1]}, table, own + {starts[1]}, 0, 1)",
-        f"            for unit in {here}:",
-        f"                {join}({arguments[2]}, table, own + {starts[2]}, unit, units)",
-        "",
-    ]
-    return "\n".join(lines)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import inf, prod
 
 from cnncc.loops.affine import extent_of
-from cnncc.loops.ir import For, Index, Int, Load, Nest, Size, Var, add, mul
+from cnncc.loops.ir import For, Index, Int, Load, Nest, Size, Var, add, floordiv, mul
 from cnncc.loops.rewrite import map_index
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import subindices, values
@@ -31,7 +31,9 @@ Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 
 CHANNELS = 32  # two lines of a cache: an input with fewer needs no hint
 APART = 1.25  # times its channels: further apart, positions have something else between them
-AHEAD = 32  # turns of a loop: 4 KB of weights in two vectors, while memory answers
+TURNS = (
+    32  # of a loop, by which a line is named: 4 KB of weights in two vectors, while memory answers
+)
 FEW = 1024  # positions of a sample that share weights; where more do, weights are soon the old ones
 
 
@@ -113,7 +115,39 @@ class Line:
     place: Index
 
 
-Hint = Inputs | Weights | Line
+@dataclass(frozen=True)
+class Share:
+    """What each tile of a chunk of rows fetches of what comes behind the chunk, and each turn of
+    its loop. `tiles`: extents by which the tiles are counted.
+    """
+
+    turns: Index
+    tiles: tuple[Index, ...]
+
+    def integers(self, known: Mapping[str, int]) -> tuple[int, int]:
+        """By the kernel's integers, in elements."""
+        found = [e for i in (self.turns, *self.tiles) if isinstance(e := extent_of(i, known), int)]
+        if len(found) <= len(self.tiles):
+            raise ValueError(f"{self} depends on more than the kernel's integers")
+        turns, *tiles = found
+        tile = -(-known[AHEAD_ELEMENTS] // max(prod(tiles), 1))
+        return tile, -(-tile // max(turns, 1))
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A hint: a part of what another kernel reads once this one is done with its chunk of rows.
+    `tile`: the number of the tile in the chunk.
+    """
+
+    tile: Index
+    share: Share
+
+
+Hint = Inputs | Weights | Line | Behind
+
+AHEAD = "ahead"  # the argument of a kernel that points to what another reads next
+AHEAD_ELEMENTS = "ahead_elements"  # how many elements of it, known when the table is made
 
 
 @dataclass(frozen=True)
@@ -126,14 +160,19 @@ class Coming:
     schedule: Schedule
     innermost: Mapping[str, int]
     number: int = 0
+    ahead: bool = False  # fetch what another kernel reads next, not more of these weights
 
     def of(self, loop: For, positions: int, place: Place) -> Iterator[Hint]:
         """The hints of a tile's innermost loop. Raises as `place`."""
+        if self.ahead and positions > 1 and self._known(loop.extent):
+            yield self._behind(loop, positions)
         for v in dict.fromkeys(v for v in values(loop.body) if isinstance(v, Load)):
             _, steps = place(v.buffer, v.index)
             try:
                 if self._batched(v) and steps.spread == (True, False, False):
                     yield from self._inputs(v, loop, positions, place)
+                elif self.ahead:
+                    continue  # the weights stay, or are read for every strip
                 elif not self._batched(v) and steps.position is None and steps.lane == Int(1):
                     yield from self._weights(v, loop, positions, place)
             except NotInTile:
@@ -181,7 +220,7 @@ class Coming:
         if count > FEW or turn is None or not self._known(loop.extent):
             return
         if s.tile == "i_n" and not own:  # a layer without positions: two blocks may be too much
-            later = add(start, mul(add(Var(loop.var), AHEAD), turn))
+            later = add(start, mul(add(Var(loop.var), TURNS), turn))
             for line in range(0, s.block, ALIGN // self.nest.buffer(v.buffer).dtype.bytes):
                 yield Line(v.buffer, add(later, line))
             return
@@ -201,6 +240,15 @@ class Coming:
         position = add(mul(position, loops[s.tile]), Var(f"{s.tile}0"))
         following = Next(step, turn, loop.extent, positions, (*sharing, loops[s.tile]))
         yield Weights(v.buffer, start, position, following)
+
+    def _behind(self, loop: For, positions: int) -> Behind:
+        s, (loops, _) = self.schedule, parallel_loops(self.nest)
+        rows, row = Size(f"{ROWS_PER_TASK}{self.number}"), Var("row") + mul(Var("first_row"), -1)
+        along = floordiv(add(loops[s.tile], positions - 1), Int(positions))
+        blocks = floordiv(add(loops[s.vector], s.block - 1), Int(s.block))
+        block, across = floordiv(BLOCK, Int(s.block)), floordiv(Var(f"{s.tile}0"), Int(positions))
+        tile = add(mul(add(mul(block, rows), row), along), across)
+        return Behind(tile, Share(loop.extent, (blocks, rows, along)))
 
     def _known(self, extent: Index) -> bool:
         """Whether it is one of the nest's, not a number of turns that the text derives."""

@@ -4,7 +4,6 @@ follow the memory plan and, later, machine code; nothing here needs Numba.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +17,11 @@ from cnncc.ops.winograd import WinogradInput, WinogradProduct
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life, lives, prepared
-from cnncc.targets.cpu.bands import Cut, chain_of, cut_of
+from cnncc.targets.cpu.grouping import Run, runs_of
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.layout import innermost_axis
 from cnncc.targets.cpu.schedule import strided_parameters
+from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType, TensorType
 
 WHOLE = -2  # not a phase of nodes: all phases from 0 on, run by one entry
@@ -29,36 +29,15 @@ PREPARE = -1  # the phase of what depends on parameters only: run after they cha
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """One tensor of the job table, before its extents are known.
-
-    space: `outside` (an array of the caller, row-major), `store` (parameters and prepared values),
-    `constant`, or `arena`.
-    """
-
-    name: str
-    type: TensorType
-    space: str
-    innermost: int | None = None
-    border: Border | None = None
-    panels: bool = False  # laid out in panels of a block of lanes
-    slice_of: str = ""  # these are channels of another tensor, from `first_channel` on
-    first_channel: int = 0
-    alias: str = ""  # shares the memory of this tensor (an update in place)
-    cut: Cut | None = None  # only a band of its tiles exists at a time
-    planes: bool = False  # kernels touch a position of every plane along axis 2 at a time
-
-
-@dataclass(frozen=True)
 class Declared:
     """The tensors of a fused graph, and its kernels with their phases, copies between layouts
-    among them, in the order in which they run: one by one, or some as one, band by band.
+    among them, in the order in which they run: one by one, or some as one.
     """
 
     fused: Fused
     phases: Mapping[str, int]
     tensors: dict[str, Tensor]
-    runs: Sequence[tuple[int, tuple[Kernel, ...]]]
+    runs: Sequence[Run]
 
     def root(self, name: str) -> str:
         """The tensor whose memory it is."""
@@ -109,34 +88,11 @@ class _Declaration:
         self._declare(kernels)
         kernels = self._relaid(kernels)
         kernels.sort(key=lambda k: k[0])  # stable: kernels keep their order inside a phase
-        return Declared(self.fused, self.phases, self.tensors, self._runs(kernels))
-
-    def _runs(self, kernels: Sequence[tuple[int, Kernel]]) -> list[tuple[int, tuple[Kernel, ...]]]:
-        """The kernels, those that run band by band together, when the last of them can."""
-        writers = {name: k for _, k in kernels for name in k.writes}
-        readers = Counter(name for _, k in kernels for name in set(k.reads))
-        runs: list[tuple[int, tuple[Kernel, ...]]] = []
-        for phase, kernel in kernels:
-            run = self._run(kernel, writers, readers)
-            runs.append((phase, run))
-            for earlier in run[:-1]:
-                runs.remove((phase, (earlier,)))
-        return runs
-
-    def _run(
-        self, last: Kernel, writers: Mapping[str, Kernel], readers: Mapping[str, int]
-    ) -> tuple[Kernel, ...]:
-        """The kernel, after those with which it is to run band by band."""
-        chain = chain_of(last, writers, readers)
-        if chain is None:
-            return (last,)
-        cut = cut_of(chain, self._innermost, self.lanes, self.fused.batch)
-        if cut is None:
-            return (last,)
-        for kernel in chain[:-1]:
-            name = kernel.sink.name
-            self.tensors[name] = replace(self.tensors[name], cut=cut)
-        return chain
+        runs = runs_of(kernels, self.tensors, self._innermost, self.lanes, self.fused.batch)
+        for run in runs:
+            for name in run.within:
+                self.tensors[name] = replace(self.tensors[name], cut=run.cut)
+        return Declared(self.fused, self.phases, self.tensors, runs)
 
     def _innermost(self, kernel: Kernel) -> dict[str, int]:
         """For every buffer the axis that runs fastest."""

@@ -32,7 +32,7 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import in_order, lift, parallel_loops
 from cnncc.loops.walk import statements
-from cnncc.targets.cpu.coming import Coming
+from cnncc.targets.cpu.coming import AHEAD, Coming
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
@@ -74,7 +74,10 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int, width: int)
     shapes = sorted({t for s in segments for t in s.printer.shapes}, key=str)
     if shapes:
         words = sorted([*words, "shape"])
-    buffers = [f"{b.dtype.value}*" for b in nest.buffers]
+    pointers = {b.name: b.dtype for b in nest.buffers}
+    if memory.ahead:
+        pointers[AHEAD] = memory.ahead
+    buffers = [f"{t.value}*" for t in pointers.values()]
     signature = f"void({', '.join([*buffers, 'i64*', 'i64', 'i64', 'i64'])})"
     title = " Then: ".join(_title(nest, s.schedule) for s in segments)
     lines = [
@@ -95,7 +98,7 @@ def _emitted(key: NestKey, memory: Memory, dtype: DType, lanes: int, width: int)
         "",
         "",
         f'@compiled("{signature}")',
-        f"def kernel({', '.join(b.name for b in nest.buffers)}, table, first, share, shares):",
+        f"def kernel({', '.join(pointers)}, table, first, share, shares):",
         *(f"    {name} = table[first + {i}]" for i, name in enumerate(arguments)),
         *tasks,
         "",
@@ -171,7 +174,7 @@ class _Segment:
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
             padded=memory.padded, lanes=schedule.lanes, label=str(number), registers=held,
-            coming=Coming(nest, self.schedule, memory.innermost, number),
+            coming=Coming(nest, self.schedule, memory.innermost, number, bool(memory.ahead)),
         )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from cnncc.loops.ir import Index, Nest
 from cnncc.targets.cpu.schedule import Schedule
 from cnncc.targets.cpu.stretches import Stretches
+from cnncc.tensor import DType
 
 ROWS_PER_TASK = "rows_per_task"
 
@@ -52,3 +53,5 @@ class Memory:
     haloed: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
     in_place: bool = False  # an output lies where an input does
+    ahead: DType | None = None  # the type of what another kernel reads next, to which one more
+    # argument points

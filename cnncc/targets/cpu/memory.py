@@ -12,10 +12,11 @@ from cnncc.graph.ir import Graph, Node
 from cnncc.passes.fuse import Fused
 from cnncc.passes.plan import Life, plan
 from cnncc.passes.storage import macs
-from cnncc.targets.cpu.declare import Tensor, declare, tensors_of, with_prepared
+from cnncc.targets.cpu.declare import declare, tensors_of, with_prepared
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.machine import last_cache, memory_limit, vector_lanes
 from cnncc.targets.cpu.portions import Traffic, Work, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType, TensorType, evaluate, product
 
 
@@ -109,7 +110,7 @@ class Outline:
             bytes_of = {
                 name: evaluate(product(t.type.shape), symbols) * t.type.dtype.bytes
                 for name, t in own.items()
-            }  # a band of the others stays in the cache
+            }  # what there is of the others at a time stays in the cache
             work = sum(evaluate(macs(self.graph, n), symbols) for n in touch.nodes)
             samples = {n: b for n, b in bytes_of.items() if own[n].type.batched}
             fixed = {t.alias or n: bytes_of[n] for n, t in own.items() if not t.type.batched}
@@ -141,8 +142,8 @@ def needed(
     lanes = lanes or max(1, vector_lanes() // (2 if wide else 1))
     declared = declare(fused, lanes=lanes, phases=with_prepared(fused.graph, phases or {}))
     touched = tuple(
-        Touch(phase, tuple(n for k in kernels for n in k.nodes), tensors_of(kernels))
-        for phase, kernels in declared.runs
+        Touch(run.phase, tuple(n for k in run.kernels for n in k.nodes), tensors_of(run.kernels))
+        for run in declared.runs
     )
     lives = declared.lives([t.tensors for t in touched])
     outline = Outline(fused.graph, declared.tensors, lives, touched, lanes)
@@ -180,11 +181,8 @@ def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement
         strides = tuple(int(np.prod(dims[a + 1 :], dtype=object)) for a in range(len(dims)))
         elements = int(np.prod(dims, dtype=object))
         return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
-    if t.cut:  # a piece of memory for each lot of bands
-        channels, places, tiles = (evaluate(e, {}) for e in type.shape)
-        bands = t.cut.bands(batch * tiles)
-        band = type.with_shape((channels, places, bands.most))
-        return place(band, bands.lots, 1, (), lanes, panels=False).with_planes()
+    if t.cut:  # a piece of memory for each lot of bands or strips
+        return t.cut.place(type, batch, lanes)
     halo = t.border.halo if t.border else ()
     found = place(type, batch, t.innermost or 0, halo, lanes, t.panels)
     return found.with_planes() if t.planes else found

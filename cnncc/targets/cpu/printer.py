@@ -42,7 +42,7 @@ from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.bases import parted, shared, total
 from cnncc.targets.cpu.columns import Columns, columns_of
-from cnncc.targets.cpu.coming import Coming, Inputs, Line
+from cnncc.targets.cpu.coming import AHEAD, Behind, Coming, Inputs, Line
 from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.emitted import Derived
 from cnncc.targets.cpu.lane import (
@@ -294,6 +294,14 @@ class Printer(ValuePrinter):
                 continue
             if isinstance(hint, Line):
                 yield pad + self.call("prefetch_nearby", hint.buffer, self.index(hint.place))
+                continue
+            if isinstance(hint, Behind):
+                tile, turn = (
+                    self._derived(hint.share, k, w) for k, w in enumerate(("tile", "turn"))
+                )
+                part = add(mul(hint.tile, tile), mul(Var(loop.var), turn))
+                place = self.index(add(Size(f"{AHEAD}_at"), part))
+                yield pad + self.call("prefetch_nearby", AHEAD, place)
                 continue
             words = ("further", "before", "each")
             further, before, each = (self._derived(hint.next, k, w) for k, w in enumerate(words))

@@ -10,68 +10,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from cnncc.graph.ir import Graph, Node
-from cnncc.loops.ir import Add, Index, Mul, Nest, Var
+from cnncc.errors import CompilerBug
+from cnncc.graph.ir import Graph
+from cnncc.loops.ir import Add, Index, Mul, Var
 from cnncc.loops.transform import accesses
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life
 from cnncc.targets.ahead import load_kernels
-from cnncc.targets.cpu.bands import BAND_INTEGERS, Callee, band_text
-from cnncc.targets.cpu.border import BORDER_INTEGERS, border_text
+from cnncc.targets.cpu.bands import Cut
+from cnncc.targets.cpu.border import border_text
+from cnncc.targets.cpu.caller import band_text, strip_text
 from cnncc.targets.cpu.compiled import CompiledFunction
-from cnncc.targets.cpu.declare import WHOLE, Tensor, declare, tensors_of
+from cnncc.targets.cpu.declare import WHOLE, declare, tensors_of
 from cnncc.targets.cpu.emit import emit
-from cnncc.targets.cpu.emitted import Emitted, Memory
+from cnncc.targets.cpu.emitted import Memory
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
+from cnncc.targets.cpu.grouping import Run
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.memory import Outline, Touch
 from cnncc.targets.cpu.schedule import Schedule, block_lanes
+from cnncc.targets.cpu.steps import Step
+from cnncc.targets.cpu.strips import Strip, goes_by_rows
+from cnncc.targets.cpu.tensors import Tensor
 from cnncc.targets.load import load_module, module_name
 from cnncc.tensor import DType
-
-
-@dataclass(frozen=True)
-class Step:
-    """One call of an entry: a kernel with its tensors, the border of one tensor, or several kernels
-    band by band.
-    """
-
-    phase: int
-    tensors: tuple[str, ...]
-    emitted: Emitted | None  # None: a border fill, or bands
-    nest: Nest | None
-    text: str
-    comment: tuple[str, ...]
-    kernel: Kernel | None = None
-    parts: tuple[Step, ...] = ()  # the kernels of a band
-
-    @property
-    def kernels(self) -> tuple[Step, ...]:
-        """The steps of one kernel that it consists of: none for the border of a tensor."""
-        return self.parts or ((self,) if self.emitted else ())
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """What it computes, none for borders and changes of layout."""
-        return tuple(n for s in self.kernels if s.kernel for n in s.kernel.nodes)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Of all its kernels, each after those that it calls."""
-        return (*(s.text for s in self.parts), self.text)
-
-    @property
-    def places(self) -> int:
-        """Of the table: the pieces of a thread's share, and its integers."""
-        return 1 + self.integers
-
-    @property
-    def integers(self) -> int:
-        """How many integers its kernel takes."""
-        if self.emitted:
-            return len(self.emitted.arguments)
-        return BAND_INTEGERS if self.parts else BORDER_INTEGERS
 
 
 @dataclass(frozen=True)
@@ -189,8 +152,8 @@ class _Compiler:
     def steps(self) -> list[Step]:
         """Every call in order, with the text of its kernel."""
         steps: list[Step] = []
-        for phase, kernels in self.declared.runs:
-            steps += self._run(phase, kernels)
+        for run in self.declared.runs:
+            steps += self._run(run)
         if self.panels and self.lanes > 1:
             self._declare_panels(steps)
         return steps
@@ -247,20 +210,45 @@ class _Compiler:
 
     # --- steps ---
 
-    def _run(self, phase: int, kernels: Sequence[Kernel]) -> list[Step]:
+    def _run(self, run: Run) -> list[Step]:
         """The steps of kernels that run as one: borders, then the kernels."""
-        if len(kernels) == 1:
-            return self._steps(phase, kernels[0], self.widths)
         # bands are whole register tiles as the model chooses them
-        steps = [s for kernel in kernels for s in self._steps(phase, kernel, {})]
-        parts, tensors = tuple(s for s in steps if s.emitted), tensors_of(kernels)
-        callees = [Callee(module_name(s.text, kind="kernel"), s.tensors, s.integers) for s in parts]
-        text = band_text(callees, {t: self.tensors[t].type.dtype.value for t in tensors})
+        widths = {} if isinstance(run.cut, Cut) else self.widths
+        steps: list[Step] = []
+        for kernel in run.kernels:
+            ahead = run.ahead if steps else ""  # the first kernel reads it
+            steps += self._steps(run.phase, kernel, widths, ahead)
+        if run.cut is None:
+            return steps
+        parts, tensors = tuple(s for s in steps if s.emitted), tensors_of(run.kernels)
+        if isinstance(run.cut, Strip) and not all(
+            goes_by_rows(segment.schedule)
+            for s in parts
+            if s.emitted
+            for segment in s.emitted.segments
+        ):
+            raise CompilerBug("program", run.kernels[-1].sink.name, "a strip is some rows")
+        dtypes = {t: self.tensors[t].type.dtype.value for t in tensors}
+        text = (band_text if isinstance(run.cut, Cut) else strip_text)(
+            [s.callee for s in parts], dtypes
+        )
         comment = tuple(line for s in parts for line in s.comment)
-        whole = Step(phase, tensors, None, None, text, comment, parts=parts)
+        whole = Step(
+            run.phase,
+            tensors,
+            None,
+            None,
+            text,
+            comment,
+            parts=parts,
+            cut=run.cut,
+            within=run.within,
+        )
         return [*(s for s in steps if not s.emitted), whole]
 
-    def _steps(self, phase: int, kernel: Kernel, widths: Mapping[str, int]) -> list[Step]:
+    def _steps(
+        self, phase: int, kernel: Kernel, widths: Mapping[str, int], ahead: str
+    ) -> list[Step]:
         nest = kernel.nest
         tensors = dict(zip((b.name for b in nest.buffers), kernel.tensors, strict=True))
         own = borders(nest)
@@ -269,7 +257,11 @@ class _Compiler:
         inner = {b: self.tensors[t].innermost or 0 for b, t in tensors.items()}
         changed = {self.tensors[t].alias for t in kernel.writes}
         memory = Memory(
-            inner, frozenset(haloed), frozenset(padded), not changed.isdisjoint(kernel.reads)
+            inner,
+            frozenset(haloed),
+            frozenset(padded),
+            not changed.isdisjoint(kernel.reads),
+            self.tensors[ahead].type.dtype if ahead else None,
         )
         width = next((widths[n.name] for n in kernel.nodes if n.name in widths), 0)
         emitted = emit(nest, memory, self.dtype, self.lanes, width)
@@ -284,7 +276,16 @@ class _Compiler:
                 comment = (f"border of {name}: {tensor.border.fill}",)
                 steps.append(Step(phase, (name,), None, None, text, comment))
         steps.append(
-            Step(phase, kernel.tensors, emitted, nest, emitted.text, self._comment(kernel), kernel)
+            Step(
+                phase,
+                kernel.tensors,
+                emitted,
+                nest,
+                emitted.text,
+                self._comment(kernel),
+                kernel,
+                ahead,
+            )
         )
         return steps
 

@@ -4,7 +4,7 @@ begin, how work is cut.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 
 import numpy as np
@@ -16,14 +16,17 @@ from cnncc.loops.walk import statements, subindices
 from cnncc.loops.walk import values as of_body
 from cnncc.ops.winograd import WinogradInput
 from cnncc.targets.arrays import Array
-from cnncc.targets.cpu.bands import Bands
+from cnncc.targets.cpu.bands import Cut
 from cnncc.targets.cpu.border import border_arguments
+from cnncc.targets.cpu.coming import AHEAD, AHEAD_ELEMENTS
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Segment
 from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import own_cache
-from cnncc.targets.cpu.program import Program, Step
+from cnncc.targets.cpu.program import Program
+from cnncc.targets.cpu.steps import Step
 from cnncc.targets.cpu.stretches import lengths_of
+from cnncc.targets.cpu.strips import Strip, Strips, rows_read
 from cnncc.targets.cpu.tasks import STAYING, rows_per_task, rows_that_stay
 from cnncc.targets.cpu.touched import touched
 from cnncc.targets.cpu.work import macs_of, pieces_of, traffic_of
@@ -33,11 +36,11 @@ from cnncc.tensor import evaluate
 def table_of(
     program: Program, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
 ) -> Array:
-    """Of every step the pieces of a thread's share, and its integers; behind all those of bands. A
-    border runs in the pieces of the kernel behind it, unless it is timed alone.
+    """Of every step the pieces of a thread's share, and its integers; behind all those of bands and
+    strips. A border runs in the pieces of the kernel behind it, unless it is timed alone.
     """
     integers: list[int] = []
-    bands: list[Array] = []
+    parts: list[Array] = []
     beside = 0  # bytes of the borders in front
     begin = sum(step.places for step in program.steps)
     for step in program.steps:
@@ -46,15 +49,16 @@ def table_of(
         integers.append(pieces_of(macs, traffic + beside, threads))
         beside = 0 if step.kernels else beside + traffic
         if step.parts:
-            cut, own = _banded(program, step, placements, values, threads)
-            integers += [cut.units, cut.bands, cut.lots, begin - len(integers)]  # from its own on
-            bands.append(own)
+            known = (step, placements, values, threads)
+            counts, own = _banded(*known) if isinstance(step.cut, Cut) else _in_strips(*known)
+            integers += [*counts, begin - len(integers)]  # from its own on
+            parts.append(own)
             begin += len(own)
         elif step.emitted is None:
             integers += border_arguments(placements[step.tensors[0]])
         else:
             integers += _integers(step, placements, values, threads)
-    return np.concatenate([np.array(integers or [0], np.int64), *bands])
+    return np.concatenate([np.array(integers or [0], np.int64), *parts])
 
 
 def _integers(
@@ -69,7 +73,7 @@ def _integers(
     assert step.emitted is not None
     sizes = {name: evaluate(e, values) for name, e in step.nest.sizes.items()} | dict(own or {})
     for number, segment in enumerate(step.emitted.segments):
-        sizes |= _cuts(step, segment, number, sizes, placements, threads)
+        sizes |= _cuts(step, segment, number, sizes, placements, threads) | dict(own or {})
     known = _Known(step, sizes, placements)
     integers = []
     for name in step.emitted.arguments:
@@ -98,10 +102,13 @@ class _Known(dict[str, int]):
         return found
 
 
+Counts = tuple[int, int, int]
+"""Of a step that runs several kernels: units, bands or strips, and lots."""
+
+
 def _banded(
-    program: Program, step: Step, placements: Mapping[str, Placement], values: Mapping[str, int],
-    threads: int,
-) -> tuple[Bands, Array]:  # fmt: skip
+    step: Step, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
+) -> tuple[Counts, Array]:
     """How a step's tiles are cut, and the integers of its kernels for one band after the other.
 
     The two tensors between the kernels begin where the first tile of the band would lie at the
@@ -109,35 +116,97 @@ def _banded(
     """
     spread, product, _ = step.parts
     v, z = product.tensors[0], product.tensors[-1]
-    cut = program.tensors[v].cut
-    assert cut is not None
-    tiles = evaluate(program.tensors[v].type.shape[-1], values)
-    bands = cut.bands(values["*"] * tiles)
+    assert isinstance(step.cut, Cut)
+    tiles = evaluate(product.nodes[-1].type.shape[-1], values)
+    bands = step.cut.bands(values["*"] * tiles)
     starts = np.array([bands.start(b) for b in range(bands.bands + 1)], np.int64)
     lots = np.array([bands.lot(b) for b in range(bands.bands)], np.int64)
     columns: list[Array] = []
     for part in step.parts:
-        assert part.nest is not None
-        assert part.emitted is not None
         # the product takes the tiles of all samples as one axis
         band = {"n": 1, "t": bands.most} if part is product else None
-        base = _integers(part, placements, values, threads, band)
-        names = {b.name: t for b, t in zip(part.nest.buffers, part.tensors, strict=True)}
         own: dict[str, Array | int] = {}
-        for buffer, tensor in names.items():
-            if tensor in (v, z):
-                p = placements[tensor]
-                lot = p.start + lots * p.strides[0]
-                own[f"{buffer}_at"] = lot if part is product else lot - starts[:-1] * p.strides[3]
-                own[f"{buffer}_step0"] = tiles * p.strides[3]
+        for buffer, p in _within(part, (v, z), placements):
+            lot = p.start + lots * p.strides[0]
+            own[f"{buffer}_at"] = lot if part is product else lot - starts[:-1] * p.strides[3]
+            own[f"{buffer}_step0"] = tiles * p.strides[3]
         if part is product:  # weights serve a place at once
             own |= {"t": np.diff(starts), f"{ROWS_PER_TASK}0": 1}
-        for name, value in zip(part.emitted.arguments, base, strict=True):
-            columns.append(np.broadcast_to(own.get(name, value), bands.bands))
+        columns += _columns(part, placements, values, threads, own, bands.bands, band)
     op, x = spread.nodes[-1].op, placements[spread.tensors[0]]
     assert isinstance(op, WinogradInput)
     columns += [np.broadcast_to(value, bands.bands) for value in touched(op, x, starts)]
-    return bands, np.stack(columns, axis=1).ravel()
+    return (bands.units, bands.bands, bands.lots), np.stack(columns, axis=1).ravel()
+
+
+def _in_strips(
+    step: Step, placements: Mapping[str, Placement], values: Mapping[str, int], threads: int
+) -> tuple[Counts, Array]:
+    """How a step's rows are cut, and the integers of its kernels for one strip after the other.
+
+    A strip is a chunk of every kernel's rows. A tensor that exists between the kernels alone begins
+    where its first row would lie if those of the strip lay at the beginning of its lot's memory.
+    """
+    assert isinstance(step.cut, Strip)
+    strips = step.cut.strips(values["*"])
+    numbers = np.arange(strips.count, dtype=np.int64)
+    lots = np.array([strips.lot(s) for s in range(strips.count)], np.int64)
+    columns: list[Array] = []
+    chunk = {f"{ROWS_PER_TASK}0": strips.size}
+    for part in step.parts:
+        own: dict[str, Array | int] = dict(chunk)
+        sizes = dict(chunk)
+        if part.ahead:
+            at, sizes[AHEAD_ELEMENTS] = _behind(step, strips, placements[part.ahead])
+            own[f"{AHEAD}_at"] = at
+            sizes[f"{AHEAD}_at"] = 0  # differs from strip to strip
+        for buffer, p in _within(part, step.within, placements):
+            first = numbers * strips.size * p.strides[2]
+            own[f"{buffer}_at"] = p.start + lots * p.strides[0] - first
+            own[f"{buffer}_step0"] = step.cut.height * p.strides[2]
+        columns += _columns(part, placements, values, threads, own, strips.count, sizes)
+    return (strips.count, strips.count, strips.lots), np.stack(columns, axis=1).ravel()
+
+
+def _behind(step: Step, strips: Strips, x: Placement) -> tuple[Array, int]:
+    """Where the rows begin that the first kernel of a step reads for the strip behind each strip,
+    those left out that it has read already, and how many elements they are.
+    """
+    first = step.parts[0].kernel
+    assert first is not None
+    assert isinstance(step.cut, Strip)
+    window, behind = rows_read(first)
+    row = np.arange(1, strips.count + 1) * strips.size
+    seen = row % step.cut.height * window + behind - window
+    at = x.start + row // step.cut.height * x.strides[0] + seen * x.strides[2]
+    return at, strips.size * window * x.strides[2]
+
+
+def _within(
+    part: Step, names: Collection[str], placements: Mapping[str, Placement]
+) -> list[tuple[str, Placement]]:
+    """The buffers of a kernel that are some of these tensors, and where those lie."""
+    assert part.nest is not None
+    pairs = zip(part.nest.buffers, part.tensors, strict=True)
+    return [(b.name, placements[t]) for b, t in pairs if t in names]
+
+
+def _columns(
+    part: Step,
+    placements: Mapping[str, Placement],
+    values: Mapping[str, int],
+    threads: int,
+    own: Mapping[str, Array | int],
+    count: int,
+    sizes: Mapping[str, int] | None = None,
+) -> list[Array]:
+    """The integers of a kernel, each for every band or strip, some their `own`. `sizes`: with which
+    the others are computed.
+    """
+    assert part.emitted is not None
+    usual = _integers(part, placements, values, threads, sizes)
+    pairs = zip(part.emitted.arguments, usual, strict=True)
+    return [np.broadcast_to(own.get(name, value), count) for name, value in pairs]
 
 
 def _cuts(

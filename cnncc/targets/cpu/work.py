@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from cnncc.ops.base import Op
 from cnncc.targets.cpu.layout import Placement
-from cnncc.targets.cpu.program import Program, Step
+from cnncc.targets.cpu.program import Program
+from cnncc.targets.cpu.steps import Step
 from cnncc.tensor import evaluate
 
 AGREEING = 2000.0
