@@ -27,17 +27,18 @@ from cnncc.loops.ir import (
     add,
     mul,
 )
+from cnncc.loops.jam import jammed
 from cnncc.loops.key import NestKey, nest_key
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import in_order, lift, parallel_loops
-from cnncc.loops.walk import statements
+from cnncc.loops.walk import Names, names_of, statements
 from cnncc.targets.cpu.coming import AHEAD, Coming
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer
-from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
+from cnncc.targets.cpu.schedule import LATENCY, Schedule, choose, near_weights, registers
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.tensor import DType
 
@@ -170,6 +171,10 @@ class _Segment:
                 schedule = replace(schedule, whole_tiles=False, overlapping=False)
             else:
                 self.inside = (Guard(condition, self.inside),)
+        sums = schedule.width * schedule.vectors
+        if schedule.tile and sums < 2 * LATENCY:  # two units wait for them
+            most = (held - schedule.vectors - 1) // sums
+            self.inside = jammed(self.inside, Names(names_of(nest)), most)
         self.nest, self.schedule, self.number = nest, schedule, number
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
