@@ -67,6 +67,13 @@ def test_a_mesh_is_recognised_behind_another_name(monkeypatch, name, features, f
     assert machine.last_cache_is_far.__wrapped__() is far
 
 
+@pytest.mark.parametrize(("far", "counted"), [(False, 16 << 20), (True, 4 << 20)])
+def test_of_a_cache_that_many_cores_share_less_counts(monkeypatch, far, counted):
+    monkeypatch.setattr(machine, "last_cache_is_far", lambda: far)
+    monkeypatch.setattr(machine, "last_cache", lambda: 32 << 20)
+    assert machine.lasting_cache.__wrapped__() == counted
+
+
 @pytest.mark.parametrize(
     ("name", "tiles", "bits", "hungry"),
     [

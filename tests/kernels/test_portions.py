@@ -15,7 +15,7 @@ from cnncc.graph.sources import Input
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import fuse
 from cnncc.targets.cpu import memory
-from cnncc.targets.cpu.portions import Traffic, Work, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.portions import FAR, Traffic, Work, largest_that_fits, samples_at_once
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import SHAPES, Runtime, Shape
 from tests.kernels.primitives import same_bits
@@ -85,6 +85,11 @@ def test_parameters_come_while_others_are_used() -> None:
     idle = chain(*activations, parameters=parameters)
     busy = chain(*activations, parameters=parameters, macs=100_000_000)
     assert samples_at_once(idle, 16, CACHE) > samples_at_once(busy, 16, CACHE)
+
+
+def test_parameters_weigh_more_where_as_many_bytes_take_more_multiplications() -> None:
+    near = chain(*[MIB] * 9, parameters=4 * MIB)
+    assert samples_at_once(replace(near, costs=FAR), 16, CACHE) > samples_at_once(near, 16, CACHE)
 
 
 def test_activations_that_never_fit_are_left_whole() -> None:

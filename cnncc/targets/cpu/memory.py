@@ -14,8 +14,13 @@ from cnncc.passes.plan import Life, plan
 from cnncc.passes.storage import macs
 from cnncc.targets.cpu.declare import declare, tensors_of, with_prepared
 from cnncc.targets.cpu.layout import Placement, place
-from cnncc.targets.cpu.machine import last_cache, memory_limit, vector_lanes
-from cnncc.targets.cpu.portions import Traffic, Work, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.machine import (
+    last_cache_is_far,
+    lasting_cache,
+    memory_limit,
+    vector_lanes,
+)
+from cnncc.targets.cpu.portions import FAR, NEAR, Traffic, Work, largest_that_fits, samples_at_once
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType, TensorType, evaluate, product
 
@@ -77,7 +82,7 @@ class Outline:
         """
         if batch == 1 or not self.separable:
             return batch
-        cache = last_cache() // 2
+        cache = lasting_cache()
         best = samples_at_once(self.traffic(symbols), batch, cache) if cache else batch
         return largest_that_fits(batch, best, fits)
 
@@ -115,7 +120,7 @@ class Outline:
             samples = {n: b for n, b in bytes_of.items() if own[n].type.batched}
             fixed = {t.alias or n: bytes_of[n] for n, t in own.items() if not t.type.batched}
             steps.append(Work(work, samples, fixed))
-        return Traffic(tuple(steps))
+        return Traffic(tuple(steps), FAR if last_cache_is_far() else NEAR)
 
 
 def default_limit() -> int:

@@ -21,13 +21,24 @@ from itertools import takewhile
 
 WORTH = 0.98  # of the time of a whole batch: above that, there are no portions
 
-# In multiply-accumulates, on two Zen 4 cores (117 in a nanosecond, 30 bytes from memory):
-STEP = 500_000  # to hand a step to the threads, and what they wait for each other
-PARAMETER = 4.0  # a byte of parameters, where nothing else takes as long
-HIDDEN = 1.0  # a byte of parameters, where the step's own work takes longer
-AWAY = 7.0  # a byte of activations that has left the cache: it is written and read there
-
+STEP = 500_000  # multiply-accumulates in the time in which threads get and leave a step
 LEAVING = 1.5  # times what a cache holds leaves it while as much again is touched
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of a byte, in the multiply-accumulates for which there is as much time. parameter: one of
+    parameters, where nothing else takes as long. hidden: where the step's own work takes longer.
+    away: one of activations that has left the cache, which is written and read there.
+    """
+
+    parameter: float
+    hidden: float
+    away: float
+
+
+NEAR = Costs(4.0, 1.0, 7.0)  # two Zen 4 cores: 117 in a nanosecond, 30 bytes from memory
+FAR = Costs(6.0, 1.5, 7.0)  # two of Granite Rapids: 175 and 30, and 57 from the last cache
 
 
 @dataclass(frozen=True)
@@ -61,9 +72,10 @@ class Use:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The steps of inference."""
+    """The steps of inference, and what a byte costs on the machine."""
 
     steps: Sequence[Work]
+    costs: Costs = NEAR
 
     @cached_property
     def uses(self) -> Sequence[Sequence[Use]]:
@@ -87,12 +99,12 @@ class Traffic:
 
     def time(self, portion: int, cache: int) -> float:
         """Of one portion of so many samples."""
-        total = 0.0
+        total, costs = 0.0, self.costs
         for step, uses in zip(self.steps, self.uses, strict=True):
             read = sum(step.parameters.values()) if self.parameters > cache else 0
             away = portion * sum(use.bytes * use.away(portion, cache) for use in uses)
-            own = max(step.macs * portion + HIDDEN * read, PARAMETER * read)
-            total += STEP + own + AWAY * away
+            own = max(step.macs * portion + costs.hidden * read, costs.parameter * read)
+            total += STEP + own + costs.away * away
         return total
 
 
