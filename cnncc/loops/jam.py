@@ -61,7 +61,8 @@ def _fits(loop: For, most: int) -> bool:
             return False
     own = _names(loop.body)
     changed = {part.name for part in statements(loop.body) if isinstance(part, Assign)} - own
-    summed = {part.name for part in inside if isinstance(part, Assign)}
+    first = (*loop.body[:at], *inside)  # of all turns, in front of what any makes of its sum
+    summed = {part.name for part in first if isinstance(part, Assign)}
     read = {v.name for v in values(loop.body[: at + 1]) if isinstance(v, Ref)}
     return summed <= own and not changed & read
 

@@ -27,6 +27,7 @@ from cnncc.model.turns import Contestant, Turns, calls_compared, compared
 from cnncc.ops.base import Op
 from cnncc.passes.choices import Choice, Choices, form
 from cnncc.passes.winograd import algorithms, costs
+from cnncc.targets.cpu.bands import Cut
 from cnncc.targets.cpu.profile import Timer, stopwatch
 from cnncc.targets.cpu.schedule import other_widths, registers
 from cnncc.targets.runtime import Runtime
@@ -199,7 +200,7 @@ class _Tuner:
         """Nodes whose kernels have register tiles of which other widths are possible."""
         found: dict[str, tuple[int, Mapping[int, float]]] = {}
         held = registers(base.runtime.program.lanes, DType.F32)
-        for step in base.steps:
+        for step in (part for s in base.steps if not isinstance(s.cut, Cut) for part in s.kernels):
             if step.kernel is None or step.emitted is None:
                 continue
             anchors = [n for n in step.kernel.nodes if isinstance(n.op, Op) and not n.op.pointwise]

@@ -20,7 +20,7 @@ from cnncc.graph.ir import Graph
 from cnncc.model.profile import first_samples
 from cnncc.ops.winograd import WinogradFilter, WinogradInput, WinogradProduct
 from cnncc.targets.cpu.profile import Stepwise, Timer
-from cnncc.targets.cpu.steps import Step
+from cnncc.targets.cpu.program_step import Step
 from cnncc.targets.runtime import Runtime, shape_of
 
 LEAST = 0.02
@@ -114,11 +114,14 @@ class Contestant:
         """The seconds of a whole call."""
         return max(timer(None, lambda: self.runtime.run(self.inputs)), SHORTEST)
 
-    def nodes_with(self, names: Collection[str]) -> set[str]:
-        """All nodes of the kernels in which one of some nodes of the network is computed."""
-        own = {part for name in names for part in parts(self.graph, name)}
-        kernels = [{n.name for n in s.nodes} for s in self.steps if s.nodes]
-        return own.union(*(nodes for nodes in kernels if not nodes.isdisjoint(own)))
+    def nodes_of(self, names: Collection[str]) -> set[str]:
+        """The nodes that stand for some nodes of the network."""
+        return {part for name in names for part in parts(self.graph, name)}
+
+    def nodes_with(self, names: set[str]) -> set[str]:
+        """These nodes, and all others of the steps in which one of them is computed."""
+        steps = [{n.name for n in s.nodes} for s in self.steps if s.nodes]
+        return names.union(*(nodes for nodes in steps if not nodes.isdisjoint(names)))
 
     def steps_of(self, names: Collection[str], nodes: Collection[str]) -> list[int]:
         """The places of the steps that compute these nodes, and that fill the borders which
@@ -155,7 +158,9 @@ def compared(
     """The times of some groups of nodes, by the name of the group, in the same turns."""
     places = {}
     for group, names in layers.items():
-        nodes = before.nodes_with(names) | after.nodes_with(names)
+        nodes = before.nodes_of(names) | after.nodes_of(names)
+        while (more := before.nodes_with(nodes) | after.nodes_with(nodes)) != nodes:
+            nodes = more  # until both compute them in steps that compute nothing else
         places[group] = before.steps_of(names, nodes), after.steps_of(names, nodes)
     times: dict[str, list[tuple[float, float]]] = {group: [] for group in layers}
     for seconds in _in_turns(before.run, after.run, turns, timer):

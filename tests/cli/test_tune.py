@@ -23,7 +23,7 @@ from cnncc.model.tuning import Tuning, tune
 from cnncc.passes.choices import Choice, Choices, form
 from cnncc.passes.winograd import chosen, costs
 from cnncc.targets.cpu.machine import detect
-from cnncc.targets.cpu.steps import Step
+from cnncc.targets.cpu.program_step import Step
 
 TEXT = """\
 net two {

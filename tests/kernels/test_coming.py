@@ -12,10 +12,10 @@ import pytest
 import cnncc
 from cnncc.loops.ir import Int, Size
 from cnncc.targets.cpu import emit
-from cnncc.targets.cpu.coming import TURNS, Apiece, Next
+from cnncc.targets.cpu.coming import LINES_AHEAD, Apiece, Next
 from cnncc.targets.cpu.machine import detect
+from cnncc.targets.cpu.program_step import Step
 from cnncc.targets.cpu.schedule import Schedule
-from cnncc.targets.cpu.steps import Step
 from cnncc.targets.load import load_module
 from cnncc.targets.runtime import Runtime
 from tests.kernels.primitives import same_bits
@@ -143,7 +143,7 @@ def test_a_dense_layer_of_a_batch_fetches_its_own_weights_line_by_line() -> None
     assert len(hints) == max(block // line, 1)
     ends = ["", *(f" + {place}" for place in range(line, block, line))]
     for hint, end in zip(hints, ends, strict=True):
-        assert hint.endswith(f"(i_f + {TURNS}) * w_step1{end})")
+        assert hint.endswith(f"(i_f + {LINES_AHEAD}) * w_step1{end})")
 
 
 def test_few_channels_need_no_hint() -> None:

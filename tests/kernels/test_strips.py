@@ -161,6 +161,49 @@ net n {
     assert same_bits(cnncc.compile(net, num_threads=2, batch=2)(x), expected)
 
 
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("h", [24, 37])
+def test_what_the_kernels_write_is_not_read_otherwise(h: int) -> None:
+    """The first kernel also writes a part of a concatenation, of which another reads more rows than
+    its own.
+    """
+    net = f"""
+net n {{
+  input x: f32[16, {h}, 16]
+  d = x -> conv(16, 3x3, pad = same, connect = depthwise)
+  a = x -> conv(16, 3x3, pad = same, connect = depthwise)
+  r = a -> relu
+  y = concat(d, r) -> conv(16, 3x3, pad = same)
+  output z = add(y, a)
+}}
+"""
+    x = np.random.default_rng(0).standard_normal((4, 16, h, 16)).astype(np.float32)
+    options = {"precision": "exact", "batch": 4}
+    expected = cnncc.compile(net, target="interp", **options)(x)
+    for threads in (1, 3):
+        assert same_bits(cnncc.compile(net, num_threads=threads, **options)(x), expected)
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize(
+    "layers",
+    [
+        "conv_transpose(32, 2x2, stride = 2) -> relu -> conv(2, 1x1)",
+        "conv_transpose(32, 3x3, stride = (1, 2)) -> conv(24, 1x1)",
+        "conv(24, 3x3, pad = same) -> conv_transpose(16, 2x2, stride = 2)",
+        "conv(24, 3x3, pad = same, share = tiled(2)) -> relu -> conv(20, 1x1)",
+        "conv(24, 3x3, pad = same, share = tiled((2, 1))) -> relu -> conv(20, 1x1)",
+        "conv(20, 3x3, pad = same, share = none) -> conv(24, 1x1)",
+    ],
+)
+def test_kernels_whose_work_is_cut_otherwise_stay_apart(layers: str) -> None:
+    net = f"net n {{\n  input x: f32[24, 14, 12]\n  output y = x -> {layers}\n}}\n"
+    x = np.random.default_rng(0).standard_normal((4, 24, 14, 12)).astype(np.float32)
+    expected = cnncc.compile(net, target="interp", precision="exact")(x)
+    found = cnncc.compile(net, num_threads=2, batch=4, precision="exact")(x)
+    assert same_bits(found, expected)
+
+
 KB = 1 << 10
 
 

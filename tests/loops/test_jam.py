@@ -71,6 +71,7 @@ def test_the_sums_of_a_windows_row_share_a_loop() -> None:
         ("serial t < 2", "serial t < 5"),  # too many
         ("serial u < 3", "serial u < t + 1"),  # a sum of another length
         ("let acc = 1.0", "let acc = top"),  # that begins with what came before
+        ("let acc = 1.0", "top = 5.0\n      let acc = 1.0"),  # or changes it
         ("w[i_c, u], acc)", "w[i_c, u], top)"),  # or takes it
         ("let z = tanh(acc)", "y[i_n, i_s] = acc\n      let z = acc"),  # in memory
     ],

@@ -23,7 +23,7 @@ from cnncc.passes.lower import Kernel
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.machine import cores, last_cache, last_cache_is_far, own_cache
 from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
-from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.tasks import lot_of, rows_per_task
 from cnncc.tensor import TensorType, evaluate
 
 FEWEST = 4  # register tiles per core: with fewer, cores wait for each other, unless
@@ -50,7 +50,7 @@ class Bands:
 
     def lot(self, band: int) -> int:
         """The lot of a band: those of one lot follow each other."""
-        return (self.lots * (band + 1) - 1) // self.bands
+        return lot_of(band, self.bands, self.lots)
 
     @property
     def most(self) -> int:

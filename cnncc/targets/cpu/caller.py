@@ -1,8 +1,9 @@
 """The kernel that runs other kernels in turn, each on a part of its work that stays in the cache,
 before it goes on to the next part.
 
-What it calls are the same kernels that also run alone. Where their tensors begin and how much there
-is to do are integers of the table, which has all of them once for every part.
+What it calls are kernels as they also run alone, some with one more argument: a tensor of which
+they fetch a part. Where tensors begin and how much there is to do are integers of the table, which
+has all of them once for every part.
 """
 
 from __future__ import annotations

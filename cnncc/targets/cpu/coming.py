@@ -31,9 +31,7 @@ Place = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 
 CHANNELS = 32  # two lines of a cache: an input with fewer needs no hint
 APART = 1.25  # times its channels: further apart, positions have something else between them
-TURNS = (
-    32  # of a loop, by which a line is named: 4 KB of weights in two vectors, while memory answers
-)
+LINES_AHEAD = 32  # turns of a loop: 4 KB of weights in two vectors, while memory answers
 FEW = 1024  # positions of a sample that share weights; where more do, weights are soon the old ones
 
 
@@ -118,7 +116,8 @@ class Line:
 @dataclass(frozen=True)
 class Share:
     """What each tile of a chunk of rows fetches of what comes behind the chunk, and each turn of
-    its loop. `tiles`: extents by which the tiles are counted.
+    its loop: a line at most, so where turns are few, some of it is left out. `tiles`: extents by
+    which the tiles are counted.
     """
 
     turns: Index
@@ -220,7 +219,7 @@ class Coming:
         if count > FEW or turn is None or not self._known(loop.extent):
             return
         if s.tile == "i_n" and not own:  # a layer without positions: two blocks may be too much
-            later = add(start, mul(add(Var(loop.var), TURNS), turn))
+            later = add(start, mul(add(Var(loop.var), LINES_AHEAD), turn))
             for line in range(0, s.block, ALIGN // self.nest.buffer(v.buffer).dtype.bytes):
                 yield Line(v.buffer, add(later, line))
             return
@@ -252,4 +251,5 @@ class Coming:
 
     def _known(self, extent: Index) -> bool:
         """Whether it is one of the nest's, not a number of turns that the text derives."""
-        return not isinstance(extent, Size) or extent.name in self.nest.sizes
+        own = all(i.name in self.nest.sizes for i in subindices(extent) if isinstance(i, Size))
+        return own and extent_of(extent, self.nest.sizes) is not None

@@ -17,7 +17,7 @@ from cnncc.ops.winograd import WinogradInput, WinogradProduct
 from cnncc.passes.fuse import Fused
 from cnncc.passes.lower import Kernel
 from cnncc.passes.plan import Life, lives, prepared
-from cnncc.targets.cpu.grouping import Run, runs_of
+from cnncc.targets.cpu.grouping import Run, grouped
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.layout import innermost_axis
 from cnncc.targets.cpu.schedule import strided_parameters
@@ -88,7 +88,7 @@ class _Declaration:
         self._declare(kernels)
         kernels = self._relaid(kernels)
         kernels.sort(key=lambda k: k[0])  # stable: kernels keep their order inside a phase
-        runs = runs_of(kernels, self.tensors, self._innermost, self.lanes, self.fused.batch)
+        runs = grouped(kernels, self.tensors, self._innermost, self.lanes, self.fused.batch)
         for run in runs:
             for name in run.within:
                 self.tensors[name] = replace(self.tensors[name], cut=run.cut)

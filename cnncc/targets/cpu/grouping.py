@@ -5,7 +5,7 @@ other rows strip by strip.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cnncc.passes.lower import Kernel
@@ -46,7 +46,7 @@ class Run:
         return frozenset(t for k in self.kernels for t in k.reads)
 
 
-def runs_of(
+def grouped(
     kernels: Sequence[tuple[int, Kernel]],
     tensors: Mapping[str, Tensor],
     innermost: Innermost,
@@ -88,7 +88,7 @@ class _Grouping:
         where they stood. Where the last cache is near, what lies there costs too little for it.
         """
         before = next((r for r in reversed(runs) if r.writes & run.reads), None)
-        joined = self._strips(before, kernel, runs) if before else None
+        joined = self._strips(before, run.phase, kernel, runs) if before else None
         if before is None or joined is None:
             return run
         runs.remove(before)
@@ -102,19 +102,25 @@ class _Grouping:
             return Run(phase, (last,))
         return Run(phase, chain, cut, tuple(k.sink.name for k in chain[:-1]))
 
-    def _strips(self, before: Run, last: Kernel, runs: Sequence[Run]) -> Run | None:
-        """The kernel behind those before it, if they are to run strip by strip."""
+    def _strips(self, before: Run, phase: int, last: Kernel, runs: Sequence[Run]) -> Run | None:
+        """The kernel behind those before it, if they are to run strip by strip. They write
+        later rows when it has read its own: it may read no more of what they write, and change
+        nothing that they touch.
+        """
         handed = before.writes & set(last.reads)
+        others = set(last.reads) - handed
         if (
-            before.phase < 0
+            not 0 <= before.phase == phase
             or isinstance(before.cut, Cut)
             or not all(self._alone(t) and reads_own_rows(last, t) for t in handed)
+            or self._roots(others) & self._roots(before.writes)
+            or self._roots(last.writes) & self._roots({*before.reads, *before.writes})
             or any(self._depends(run, before) for run in runs[runs.index(before) + 1 :])
         ):
             return None
         kernels = (*before.kernels, last)
-        height, *others = {height_of(k, self.innermost(k), self.lanes) for k in kernels}
-        if others or not height:
+        height, *heights = {height_of(k, self.innermost(k), self.lanes) for k in kernels}
+        if heights or not height:
             return None
         within = (*before.within, *sorted(handed))
         flow = flow_of(kernels, within, lambda t: self.tensors[t].type)
@@ -125,22 +131,25 @@ class _Grouping:
 
     def _depends(self, later: Run, before: Run) -> bool:
         """Whether a run cannot go in front of one that stands before it."""
-        (read, written), (took, gave) = map(self._memory, (later, before))
-        return bool(gave & (read | written) or took & written)
+        gave = self._roots(before.writes)
+        read, written = self._roots(later.reads), self._roots(later.writes)
+        return bool(gave & (read | written) or self._roots(before.reads) & written)
 
-    def _memory(self, run: Run) -> tuple[set[str], set[str]]:
-        """What a run reads and writes, by the tensors whose memory that is."""
-        reads, writes = ({self._root(t) for t in names} for names in (run.reads, run.writes))
-        return reads, writes
-
-    def _root(self, name: str) -> str:
-        t = self.tensors[name]
-        return t.alias or t.slice_of or name
+    def _roots(self, names: Iterable[str]) -> set[str]:
+        """The tensors whose memory it is."""
+        known = [self.tensors[name] for name in names]
+        return {t.alias or t.slice_of or t.name for t in known}
 
     def _alone(self, name: str) -> bool:
-        """Whether a tensor has but one reader, no border and memory of its own."""
+        """Whether a tensor has but one reader, no border and memory of its own, with channels
+        innermost as a strip of it has.
+        """
         t = self.tensors[name]
-        own = t.space == "arena" and not (t.slice_of or t.alias or self._whole_of_slices(name))
+        own = (
+            t.innermost == 1
+            and t.space == "arena"
+            and not (t.slice_of or t.alias or self._whole_of_slices(name))
+        )
         return own and self.readers[name] == 1 and not (t.border and any(map(any, t.border.halo)))
 
     def _whole_of_slices(self, name: str) -> bool:

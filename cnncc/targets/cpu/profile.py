@@ -21,8 +21,8 @@ from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.binding import Binding
 from cnncc.targets.cpu.entry import Call, Slot, entry_text
 from cnncc.targets.cpu.program import Program
+from cnncc.targets.cpu.program_step import Step
 from cnncc.targets.cpu.schedule import Schedule
-from cnncc.targets.cpu.steps import Step
 from cnncc.targets.cpu.team import Team
 from cnncc.targets.cpu.work import macs_of, traffic_of
 from cnncc.targets.load import load_module, module_name

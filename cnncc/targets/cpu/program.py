@@ -29,8 +29,8 @@ from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
 from cnncc.targets.cpu.grouping import Run
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.memory import Outline, Touch
+from cnncc.targets.cpu.program_step import Step
 from cnncc.targets.cpu.schedule import Schedule, block_lanes
-from cnncc.targets.cpu.steps import Step
 from cnncc.targets.cpu.strips import Strip, goes_by_rows
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.targets.load import load_module, module_name

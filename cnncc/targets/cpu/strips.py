@@ -9,8 +9,8 @@ a later kernel computes, its tiles fetch what the first one reads for the next s
 wait for all of that. But every core reads all parameters, and where they do not stay in its cache,
 reads them for every strip.
 
-A strip is a chunk of the rows of all samples, as a kernel alone cuts them too, so it is the same
-kernels with other run-time integers. Bits do not depend on it.
+A strip is a chunk of the rows of all samples, as a kernel alone cuts them too, so each kernel does
+for a strip what it does for such a chunk, with other run-time integers. Bits do not depend on it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,29 @@ from itertools import pairwise
 from math import prod
 
 from cnncc.loops.affine import extent_of, linear
-from cnncc.loops.ir import Div, Fetch, For, Index, Least, Load, Mod, Store, Var
+from cnncc.loops.ir import (
+    AsFloat,
+    Choose,
+    Div,
+    Fetch,
+    For,
+    Guard,
+    Least,
+    Load,
+    Mod,
+    Nest,
+    Store,
+    Var,
+)
+from cnncc.loops.split import split_phases
 from cnncc.loops.transform import parallel_loops
-from cnncc.loops.walk import indices, statements, subindices, values
+from cnncc.loops.walk import condition_indices, indices, statements, subindices, values
 from cnncc.passes.lower import Kernel
+from cnncc.targets.cpu.bands import TOGETHER
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.machine import cores, own_cache
 from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
-from cnncc.targets.cpu.tasks import rows_per_task
+from cnncc.targets.cpu.tasks import lot_of, rows_per_task
 from cnncc.tensor import DType, TensorType, evaluate
 
 SAMPLE, ROW = Var("i_n"), Var("i_s0")
@@ -36,7 +51,6 @@ AXES = 4  # samples, channels, rows, positions
 ROWS = (SAMPLE.name, ROW.name)  # of the kernels that can run strip by strip
 ROOM = 0.625  # of the second-level cache, for the rows of a strip and the parameters
 EVEN = 1.1  # what the busiest core may have, of an equal part
-TOGETHER = 4  # samples that run at a time, of a large batch: more may be in portions
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ class Strips:
 
     def lot(self, strip: int) -> int:
         """The lot of a strip."""
-        return (self.lots * (strip + 1) - 1) // self.count
+        return lot_of(strip, self.count, self.lots)
 
     @property
     def busiest(self) -> int:
@@ -101,7 +115,7 @@ def height_of(kernel: Kernel, innermost: Mapping[str, int], lanes: int) -> int:
         return 0
     s = choose(nest, innermost, lanes, held=held, near=near)
     stores = [s for s in statements(nest.body) if isinstance(s, Store)]
-    if not goes_by_rows(s) or any(_uneven(i, s.vector) for i in indices(nest.body)):
+    if not goes_by_rows(s) or _uneven(nest, s.vector):
         return 0
     height = extent_of(parallel_loops(nest)[0][ROW.name], nest.sizes)
     own = all(
@@ -113,10 +127,27 @@ def height_of(kernel: Kernel, innermost: Mapping[str, int], lanes: int) -> int:
     return height if own and isinstance(height, int) else 0
 
 
-def _uneven(i: Index, lane: str) -> bool:
-    """Whether an index may not be evenly spaced between lanes."""
-    return isinstance(i, Fetch) or (
-        isinstance(i, (Div, Mod, Least)) and Var(lane) in set(subindices(i))
+def _uneven(nest: Nest, lane: str) -> bool:
+    """Whether a nest may have no form in lanes, as what differs between them is not evenly spaced,
+    or is to be split by the phases of a loop first.
+    """
+    split = split_phases(nest, keep={lane})
+    if split.limits or parallel_loops(split.nest)[0].keys() != parallel_loops(nest)[0].keys():
+        return True
+    along = Var(lane)
+    conditions = [v.condition for v in values(nest.body) if isinstance(v, Choose)]
+    conditions += [s.condition for s in statements(nest.body) if isinstance(s, Guard)]
+    straight = [i for c in conditions for i in condition_indices(c)]
+    straight += [v.index for v in values(nest.body) if isinstance(v, AsFloat)]
+    stores = [s for s in statements(nest.body) if isinstance(s, Store)]
+    return (
+        any(isinstance(i, Fetch) for i in indices(nest.body))
+        or any(
+            along in subindices(i)
+            for i in indices(nest.body)
+            if isinstance(i, (Div, Mod, Least)) or i in straight
+        )
+        or not all(any(along in subindices(i) for i in s.index) for s in stores)
     )
 
 

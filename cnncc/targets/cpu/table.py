@@ -24,7 +24,7 @@ from cnncc.targets.cpu.halo import product_of
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import own_cache
 from cnncc.targets.cpu.program import Program
-from cnncc.targets.cpu.steps import Step
+from cnncc.targets.cpu.program_step import Step
 from cnncc.targets.cpu.stretches import lengths_of
 from cnncc.targets.cpu.strips import Strip, Strips, rows_read
 from cnncc.targets.cpu.tasks import STAYING, rows_per_task, rows_that_stay
@@ -170,15 +170,16 @@ def _in_strips(
 
 def _behind(step: Step, strips: Strips, x: Placement) -> tuple[Array, int]:
     """Where the rows begin that the first kernel of a step reads for the strip behind each strip,
-    those left out that it has read already, and how many elements they are.
+    those left out that it has read already for the same sample, and how many elements they are.
     """
     first = step.parts[0].kernel
     assert first is not None
     assert isinstance(step.cut, Strip)
     window, behind = rows_read(first)
     row = np.arange(1, strips.count + 1) * strips.size
-    seen = row % step.cut.height * window + behind - window
-    at = x.start + row // step.cut.height * x.strides[0] + seen * x.strides[2]
+    sample, own = np.divmod(row, step.cut.height)
+    seen = np.where(own == 0, 0, own * window + behind - window)
+    at = x.start + sample * x.strides[0] + seen * x.strides[2]
     return at, strips.size * window * x.strides[2]
 
 

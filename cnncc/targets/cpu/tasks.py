@@ -62,3 +62,8 @@ def busiest(rows: int, blocks: int, size: int, threads: int) -> int:
 
     ends = [before(tasks * t // threads) for t in range(threads)] + [rows * blocks]
     return max(b - a for a, b in pairwise(ends))
+
+
+def lot_of(part: int, parts: int, lots: int) -> int:
+    """The lot of a part, of parts * lot // lots up to those of the next lot."""
+    return (lots * (part + 1) - 1) // parts

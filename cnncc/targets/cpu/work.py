@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from cnncc.ops.base import Op
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.program import Program
-from cnncc.targets.cpu.steps import Step
+from cnncc.targets.cpu.program_step import Step
 from cnncc.tensor import evaluate
 
 AGREEING = 2000.0

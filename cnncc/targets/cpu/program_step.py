@@ -29,9 +29,9 @@ class Step:
     comment: tuple[str, ...]
     kernel: Kernel | None = None
     ahead: str = ""  # the tensor of which its tiles fetch what another kernel reads next
-    parts: tuple[Step, ...] = ()  # several kernels, how their work is cut, and the tensors that
-    cut: Cut | Strip | None = None  # exist between them alone
-    within: tuple[str, ...] = ()
+    parts: tuple[Step, ...] = ()  # several kernels
+    cut: Cut | Strip | None = None  # how the work of several is cut
+    within: tuple[str, ...] = ()  # the tensors that exist between them alone
 
     @property
     def kernels(self) -> tuple[Step, ...]:
