@@ -194,9 +194,9 @@ def strip_of(height: int, flow: Flow, batch: int) -> Strip | None:
     if cut.lots < cores() or cut.busiest * cores() > EVEN * cut.rows:
         return None
     stay = flow.parameters <= own_cache() // 2
-    read = (cores() if stay else cut.count) * flow.parameters
-    # neither written to the last cache nor read from there
-    return strip if read - flow.parameters < 2 * flow.within * together else None
+    more = ((cores() if stay else cut.count) - 1) * flow.parameters  # than is read once
+    spared = 2 * flow.within * together  # to the last cache, and from there
+    return strip if more < spared else None
 
 
 def flow_of(
