@@ -38,8 +38,9 @@ from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
 from cnncc.targets.cpu.inside import explicit
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInLanes, NotInTile
 from cnncc.targets.cpu.printer import Printer
-from cnncc.targets.cpu.schedule import LATENCY, Schedule, choose, near_weights, registers
+from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
+from cnncc.targets.cpu.widths import LATENCY
 from cnncc.tensor import DType
 
 _GENERATOR = {

@@ -4,16 +4,14 @@ Every kernel writes independent elements, so any of its parallel axes may be unr
 lanes. The lanes go along the axis that runs fastest in the memory of the output (channels, or a
 weight's output channels). A kernel with a reduction also gets a register tile: `width` positions of
 a second axis by `vectors` vectors, so that each weight vector is loaded once for all positions and
-each input once for all vectors. The width is that of the least cycles by a simple model of the FMA
-and load units, among those whose accumulators stay in registers; of equals the one nearest to
-POSITIONS, because a longer row of positions reads more lines of memory at a time and gains nothing,
-unless its weights come from further away than the L1 cache of a core that needs them fast.
+each input once for all vectors; how wide is the subject of `widths`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from cnncc.loops.affine import extent_of
@@ -36,20 +34,17 @@ from cnncc.loops.ir import (
     Store,
     Var,
 )
+from cnncc.loops.key import This
 from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.machine import hungry_cache
+from cnncc.targets.cpu.widths import MORE_POSITIONS, POSITIONS, tile_cycles, tile_widths, with_rest
 from cnncc.tensor import DType, Extent, evaluate
 
-WIDTHS = {32: tuple(range(16, 1, -1)), 16: tuple(range(14, 1, -1))}  # by registers
 LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
 NARROWEST = 4
 BATCHES = (8, 16, 32, 64)  # that a tile along the batch, which is not known, is chosen for
-POSITIONS = 7  # of a tile of two vectors, twice as many of one, for as many sums at a time; with
-# twice as many the same work takes 4 to 18 % more time where the input is not in the L1 cache
-MORE_POSITIONS = 14  # where the weights are not there either: each is read for half as many tiles
-LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
 
 
 def registers(lanes: int, dtype: DType) -> int:
@@ -128,6 +123,16 @@ def choose(
     that is a possible one, instead of the model's; `near`: how many weights may be nearer than a
     tile with few positions needs them, 0 if all.
     """
+    axes = tuple(innermost.items())
+    return _chosen(This(nest), axes, lanes, held, again, wanted, near)
+
+
+@lru_cache(maxsize=1024)  # of one nest it is asked where tensors are declared, and for bands
+def _chosen(
+    this: This, axes: tuple[tuple[str, int], ...], lanes: int, held: int, again: bool, wanted: int,
+    near: int,
+) -> Schedule:  # fmt: skip
+    nest, innermost = this.nest, dict(axes)
     loops, body = parallel_loops(nest)
     inner = any(isinstance(s, For) and s.kind is not Kind.SERIAL for s in statements(body))
     vector = "" if inner else _lane_variable(nest, loops, innermost)
@@ -330,38 +335,6 @@ def _uses(v: object, var: str) -> bool:
     return any(Var(var) in set(subindices(i)) for i in v.index)
 
 
-def tile_widths(
-    extent: Extent | None,
-    vectors: int,
-    held: int,
-    usual: Sequence[int] = (),
-    positions: int = POSITIONS,
-) -> list[int]:
-    """The possible widths, none for no tile; first those that take the least cycles for the axis by
-    the model, or for a position where the extent is not known. `usual`: extents to choose for then.
-    `positions`: of a tile of two vectors, among equals.
-
-    A tile's numbers come one at a time beside its accumulators and the vectors that they share.
-    """
-    allowed = [w for w in WIDTHS[held] if w * vectors + vectors + 1 <= held]
-
-    def rank(width: int) -> tuple[float, int]:
-        if isinstance(extent, int):
-            cycles = tile_cycles(extent, width, vectors)
-        elif usual:
-            cycles = sum(_with_rest(n, width, vectors) / n for n in usual)
-        else:
-            cycles = _cycles(width, vectors) / width
-        return cycles, abs(width - max(positions, 2 * positions // vectors))
-
-    return sorted((w for w in allowed if not isinstance(extent, int) or w <= extent), key=rank)
-
-
-def tile_cycles(extent: int, width: int, vectors: int) -> float:
-    """By the model, for one term of the sums of all positions of an axis."""
-    return -(-extent // width) * _cycles(width, vectors)
-
-
 def other_widths(nest: Nest, s: Schedule, held: int, values: Mapping[str, int]) -> dict[int, float]:
     """The widths that the tile of a scheduled nest may have instead of its own, with the cycles
     that the model gives them, by its own; the fewest first. `values`: the symbols of extents.
@@ -376,19 +349,9 @@ def other_widths(nest: Nest, s: Schedule, held: int, values: Mapping[str, int]) 
     def cycles(width: int) -> float:
         if isinstance(known, int):
             return tile_cycles(extent, width, s.vectors)
-        return _with_rest(extent, width, s.vectors)
+        return with_rest(extent, width, s.vectors)
 
     own = cycles(s.width)
     possible = [w for w in tile_widths(known, s.vectors, held) if 1 < w <= extent and w != s.width]
     found = {w: cycles(w) / own for w in possible}  # a tile wider than the axis is never taken
     return dict(sorted(found.items(), key=lambda item: item[1]))
-
-
-def _with_rest(extent: int, width: int, vectors: int) -> float:
-    """Cycles for tiles and the positions that are left, one by one."""
-    return extent // width * _cycles(width, vectors) + extent % width * _cycles(1, vectors)
-
-
-def _cycles(width: int, vectors: int) -> float:
-    """For one term of the sums of a tile."""
-    return max(width * vectors / 2, (width + vectors) / 2, LATENCY)

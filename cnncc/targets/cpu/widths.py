@@ -1,0 +1,61 @@
+"""How many positions a register tile has, by a simple model of the FMA and load units.
+
+The width is that of the least cycles, among those whose accumulators stay in registers; of equals
+the one nearest to POSITIONS, because a longer row of positions reads more lines of memory at a time
+and gains nothing, unless its weights come from further away than the L1 cache of a core that needs
+them fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cnncc.tensor import Extent
+
+WIDTHS = {32: tuple(range(16, 1, -1)), 16: tuple(range(14, 1, -1))}  # by registers
+POSITIONS = 7  # of a tile of two vectors, twice as many of one, for as many sums at a time; with
+# twice as many the same work takes 4 to 18 % more time where the input is not in the L1 cache
+MORE_POSITIONS = 14  # where the weights are not there either: each is read for half as many tiles
+LATENCY = 4  # cycles until a sum can be added to; two FMAs and two loads start in each
+
+
+def tile_widths(
+    extent: Extent | None,
+    vectors: int,
+    held: int,
+    usual: Sequence[int] = (),
+    positions: int = POSITIONS,
+) -> list[int]:
+    """The possible widths, none for no tile; first those that take the least cycles for the axis by
+    the model, or for a position where the extent is not known. `usual`: extents to choose for then.
+    `positions`: of a tile of two vectors, among equals.
+
+    A tile's numbers come one at a time beside its accumulators and the vectors that they share.
+    """
+    allowed = [w for w in WIDTHS[held] if w * vectors + vectors + 1 <= held]
+
+    def rank(width: int) -> tuple[float, int]:
+        if isinstance(extent, int):
+            cycles = tile_cycles(extent, width, vectors)
+        elif usual:
+            cycles = sum(with_rest(n, width, vectors) / n for n in usual)
+        else:
+            cycles = _cycles(width, vectors) / width
+        return cycles, abs(width - max(positions, 2 * positions // vectors))
+
+    return sorted((w for w in allowed if not isinstance(extent, int) or w <= extent), key=rank)
+
+
+def tile_cycles(extent: int, width: int, vectors: int) -> float:
+    """By the model, for one term of the sums of all positions of an axis."""
+    return -(-extent // width) * _cycles(width, vectors)
+
+
+def with_rest(extent: int, width: int, vectors: int) -> float:
+    """Cycles for tiles and the positions that are left, one by one."""
+    return extent // width * _cycles(width, vectors) + extent % width * _cycles(1, vectors)
+
+
+def _cycles(width: int, vectors: int) -> float:
+    """For one term of the sums of a tile."""
+    return max(width * vectors / 2, (width + vectors) / 2, LATENCY)
