@@ -18,9 +18,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HUGE_PAGE", "LINE", "ArenaPool", "Loan", "address_of", "aligned_bytes", "aligned_f32"]
+__all__ = [
+    "HUGE_PAGE",
+    "LINE",
+    "PAGE",
+    "ArenaPool",
+    "Loan",
+    "address_of",
+    "aligned_bytes",
+    "aligned_f32",
+]
 
 HUGE_PAGE = 2 << 20
+PAGE = mmap.PAGESIZE
 LINE = 64
 _POISON = 0xFF  # four of them are a NaN in float32, eight in float64
 

@@ -52,12 +52,19 @@ class Guarded:
 
 
 def entry_text(
-    title: str, slots: Sequence[Slot], calls: Sequence[Call], guarded: Guarded | None = None
+    title: str,
+    slots: Sequence[Slot],
+    calls: Sequence[Call],
+    guarded: Guarded | None = None,
+    *,
+    alone: bool = False,
 ) -> str:
     """The module text of an entry. The job table is: (address, length) of the integers, then of
     every tensor.
 
     Every thread reads the guard's number after all earlier calls are done, and so decides alike.
+    `alone`: for teams of one thread, which does every kernel's work as a whole; such a text takes
+    a third of the time to compile.
     """
     later = guarded.calls if guarded else ()
     every = [*calls, *later]
@@ -68,7 +75,7 @@ def entry_text(
         f'"""{_safe(title)}"""',
         "",
         *(["from math import isfinite", ""] if guarded else []),
-        *(["from cnncc.targets.cpu.step import step"] if every else []),
+        *(["from cnncc.targets.cpu.step import step"] if every and not alone else []),
         "from cnncc.targets.cpu.team import entry",
         f"from cnncc.targets.cpu.vector import {', '.join(makers)}",
         "",
@@ -76,7 +83,7 @@ def entry_text(
     ]
     own, last = _phases(calls), _phases(later)
     if len(own) <= PART and guarded is None:
-        return "\n".join([*lines, *_function("run", slots, own, modules, 1), ""])
+        return "\n".join([*lines, *_function("run", slots, own, modules, 1, alone), ""])
     run = ["", "", "@entry", "def run(job, control, tid, size):"]
     parts = 0
     for section, done, margin in ((own, 0, "    "), (last, len(own), "        ")):
@@ -88,7 +95,7 @@ def entry_text(
             ]
         for first in range(0, len(section), PART):
             name, some = f"part_{parts}", section[first : first + PART]
-            lines += _function(name, slots, some, modules, done + first + 1)
+            lines += _function(name, slots, some, modules, done + first + 1, alone)
             run.append(f"{margin}{name}(job, control, tid, size)")
             parts += 1
     return "\n".join([*lines, *run, ""])
@@ -122,6 +129,7 @@ def _function(
     phases: Sequence[Sequence[Call]],
     modules: Mapping[str, str],
     number: int,
+    alone: bool,
 ) -> list[str]:
     """A function that runs some phases, the first of them as the team's `number`."""
     lines = ["", "", "@entry", f"def {name}(job, control, tid, size):"]
@@ -129,15 +137,17 @@ def _function(
     for t in sorted({t for calls in phases for c in calls for t in c.tensors}):
         lines += [f"    t{t} = {_view(slots, t)}"]
     for phase, calls in enumerate(phases, number):
+        lines += ["", *(f"    # {_safe(line)}" for c in calls for line in c.comment)]
         work = [
-            ", ".join([modules[c.module], *(f"t{t}" for t in c.tensors), f"table, {c.first + 1}"])
+            (modules[c.module], ", ".join([*(f"t{t}" for t in c.tensors), f"table, {c.first + 1}"]))
             for c in calls
         ]
-        lines += [
-            "",
-            *(f"    # {_safe(line)}" for c in calls for line in c.comment),
-            f"    step(control, tid, size, {phase}, table[{calls[-1].first}], {', '.join(work)})",
-        ]
+        if alone:
+            lines += [f"    {kernel}({arguments}, 0, 1)" for kernel, arguments in work]
+        else:
+            of = ", ".join(f"{kernel}, {arguments}" for kernel, arguments in work)
+            pieces = f"table[{calls[-1].first}]"
+            lines += [f"    step(control, tid, size, {phase}, {pieces}, {of})"]
     return lines
 
 

@@ -29,7 +29,6 @@ from cnncc.loops.ir import (
     mul,
 )
 from cnncc.loops.walk import subindices
-from cnncc.targets.cpu.bases import Base, parted
 from cnncc.targets.cpu.lane import (
     LANE,
     POSITION,
@@ -50,7 +49,7 @@ class Spread(NamedTuple):
     lanes: bool = False
 
     def joined(self, other: Spread) -> Spread:
-        return Spread(*(a or b for a, b in zip(self, other, strict=True)))
+        return Spread(self[0] or other[0], self[1] or other[1], self[2] or other[2])
 
     @property
     def tiled(self) -> bool:
@@ -84,17 +83,14 @@ class IndexPrinter:
     names: set[str] = field(default_factory=set, kw_only=True)  # words of the vector module
     arguments: dict[str, None] = field(default_factory=dict, kw_only=True)
     """Run-time integers, in order of first use."""
-    bases: dict[tuple[str, Base], str] = field(default_factory=dict, kw_only=True)
-    """Names of the sums that several addresses share."""
+    places: dict[tuple[str, tuple[Index, ...]], tuple[Index, Steps]] = field(
+        default_factory=dict, kw_only=True
+    )
+    """Of a body's accesses, in terms of names for what several share."""
 
     def address(self, buffer: str, index: tuple[Index, ...]) -> tuple[str, Steps]:
         """The element's place in the buffer, and the steps from there."""
-        place, steps = self.place(buffer, index)
-        if self.bases:
-            base, rest = parted(place, Size(f"{buffer}_at"))
-            name = self.bases.get((buffer, base))
-            if name is not None:
-                place = Var(name) + rest
+        place, steps = self.places.get((buffer, index)) or self.place(buffer, index)
         return self.index(place), steps
 
     def place(self, buffer: str, index: tuple[Index, ...]) -> tuple[Index, Steps]:

@@ -40,7 +40,7 @@ from cnncc.loops.ir import (
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.transform import accesses
 from cnncc.loops.walk import indices, statements, subindices, values
-from cnncc.targets.cpu.bases import parted, shared, total
+from cnncc.targets.cpu.bases import named
 from cnncc.targets.cpu.columns import Columns, columns_of
 from cnncc.targets.cpu.coming import AHEAD, Behind, Coming, Inputs, Line
 from cnncc.targets.cpu.contiguous import Pair, pair_of
@@ -77,7 +77,7 @@ class Printer(ValuePrinter):
 
     def body(self, body: Body, indent: int) -> list[str]:
         """The lines of a body."""
-        self._spreads, self.bases = {}, {}
+        self._spreads, self.places = {}, {}
         self._learn(body)
         pad = "    " * indent
         return [*self._named_bases(body, pad), *self._hints(body, pad), *self._lines(body, pad)]
@@ -106,14 +106,16 @@ class Printer(ValuePrinter):
             return
         if any(isinstance(i, Fetch) for i in indices(body)):
             return
+        found = list(dict.fromkeys(accesses(body, fetches=False)))
         try:
-            places = [(b, self.place(b, index)[0]) for b, index in accesses(body, fetches=False)]
+            places = [self.place(*access) for access in found]
         except NotInTile:  # the body will be printed position by position
             return
-        bases = [(b, parted(place, Size(f"{b}_at"))[0]) for b, place in places]
-        for number, (buffer, base) in enumerate(shared(bases)):
-            yield f"{pad}place{number} = {self.index(total(base))}"
-            self.bases[buffer, base] = f"place{number}"
+        shared = named([(b, place) for (b, _), (place, _) in zip(found, places, strict=True)])
+        for name, i in shared.names:
+            yield f"{pad}{name} = {self.index(i)}"
+        steps = [s for _, s in places]
+        self.places |= dict(zip(found, zip(shared.places, steps, strict=True), strict=True))
 
     def _lines(self, body: Body, pad: str) -> Iterator[str]:
         if not body:
@@ -189,9 +191,9 @@ class Printer(ValuePrinter):
                 fixed = self._fixed(s)
                 for i, name in fixed.items():
                     yield f"{pad}{name} = {self.index(i)}"
-                inner = Rewrite(index=lambda i: Var(fixed[i]) if i in fixed else None).on_body(
-                    inner
-                )
+                if fixed:
+                    known = Rewrite(index=lambda i: Var(fixed[i]) if i in fixed else None)
+                    inner = known.on_body(inner)
                 columns = self._columns(replace(s, body=inner))
                 if columns:
                     yield from self._taps(replace(s, body=inner), columns, pad)
@@ -262,11 +264,11 @@ class Printer(ValuePrinter):
         """The body of a loop. Where it adds to no sum it may be long, and its addresses have names;
         those of a sum are few, and LLVM moves what they share out of the loop.
         """
-        known = dict(self.bases)
+        known = dict(self.places)
         if not assigned(body):
             yield from self._named_bases(body, pad)
         yield from self._lines(body, pad)
-        self.bases = known
+        self.places = known
 
     def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
         """Two loops whose numbers of turns are integers of the kernel."""
@@ -317,10 +319,12 @@ class Printer(ValuePrinter):
         moving = {Var(v) for v in inside} | {LANE, POSITION, VECTOR}
         found: dict[Index, str] = {}
         for i in indices(loop.body):
+            if not isinstance(i, (Div, Mod)):
+                continue
             parts = set(subindices(i))
             known = i in found or any(i in set(subindices(k)) for k in found)
             safe = not any(isinstance(part, Fetch) for part in parts)  # a guard may protect it
-            if isinstance(i, (Div, Mod)) and not moving & parts and not known and safe:
+            if not moving & parts and not known and safe:
                 found[i] = f"fixed{self.fixed}"
                 self.fixed += 1
         return found

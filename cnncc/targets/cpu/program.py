@@ -22,7 +22,7 @@ from cnncc.targets.cpu.bands import Cut
 from cnncc.targets.cpu.border import border_text
 from cnncc.targets.cpu.caller import band_text, strip_text
 from cnncc.targets.cpu.compiled import CompiledFunction
-from cnncc.targets.cpu.declare import WHOLE, declare, tensors_of
+from cnncc.targets.cpu.declare import PREPARE, WHOLE, declare, tensors_of
 from cnncc.targets.cpu.emit import emit
 from cnncc.targets.cpu.emitted import Memory
 from cnncc.targets.cpu.entry import Call, Guarded, Slot, entry_text
@@ -311,7 +311,9 @@ class _Compiler:
 
     def _entry(self, steps: Sequence[Step], phase: int) -> str:
         calls = [call for p, call in self._calls(steps) if p == phase]
-        return entry_text(f"{self.graph.name}, phase {phase}.", self._slots(), calls)
+        title = f"{self.graph.name}, phase {phase}."
+        # what is prepared is little, and rarely: its entry is for one thread
+        return entry_text(title, self._slots(), calls, alone=phase == PREPARE)
 
     def _whole(self, steps: Sequence[Step]) -> str:
         """One entry of all phases, of which the last is guarded if it is not the one that computes

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnncc.targets.arrays import NUMPY, Array
-from cnncc.targets.cpu.arena import aligned_bytes
+from cnncc.targets.cpu.arena import PAGE, aligned_bytes
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.locks import Lock
 
@@ -37,6 +37,7 @@ class Store:
         self._blocks: dict[str, tuple[Placement, Array]] = {}
         self._waiting: dict[str, Array | Later] = {}  # without a layout
         self._unfilled: dict[str, Array | Later] = {}  # values of blocks that do not hold them yet
+        self._bare: set[str] = set()  # blocks without values of which no page exists yet
         self._lock = Lock()
         self.version = 0  # counts changes, so that prepared values know when they are stale
         self.growth = 0  # counts changes of `bytes`
@@ -72,19 +73,28 @@ class Store:
             self.growth += 1
             if name in self._waiting:
                 self._unfilled[name] = self._waiting.pop(name)
+            else:
+                self._bare.add(name)
             return flat
 
     def fill(self, threads: int = 1) -> None:
-        """Write the values of all blocks that still miss them, by at most so many threads."""
+        """Write the values of all blocks that still miss them, by at most so many threads. Blocks
+        for what is prepared by a single one get their pages: the system takes as long to make them
+        as preparing takes.
+        """
         with self._lock:
-            names = sorted(self._unfilled, key=lambda name: self._unfilled[name].nbytes)
-            total = sum(a.nbytes for a in self._unfilled.values())
-            _share(names, self._fill_one, min(threads, 1 + total // WORTH_A_THREAD))
+            size = {name: self._blocks[name][0].bytes for name in (*self._unfilled, *self._bare)}
+            names = sorted(size, key=size.__getitem__)
+            _share(names, self._fill_one, min(threads, 1 + sum(size.values()) // WORTH_A_THREAD))
             self._unfilled.clear()
+            self._bare.clear()
 
     def _fill_one(self, name: str) -> None:
         placement, flat = self._blocks[name]
-        placement.pack(_made(self._unfilled[name]), flat)
+        if name in self._bare:
+            flat[:: PAGE // flat.itemsize] = 0
+        else:
+            placement.pack(_made(self._unfilled[name]), flat)
 
     def write(self, name: str, array: Array) -> None:
         """Set a tensor from its logical array; before the tensor has a layout the array waits."""
@@ -93,6 +103,7 @@ class Store:
                 placement, flat = self._blocks[name]
                 placement.pack(array, flat)
                 self._unfilled.pop(name, None)
+                self._bare.discard(name)
             else:
                 self._waiting[name] = np.array(array)
                 self.growth += 1
@@ -105,6 +116,7 @@ class Store:
         with self._lock:
             if name in self._blocks:
                 self._unfilled[name] = Later(nbytes, make)
+                self._bare.discard(name)
             else:
                 self._waiting[name] = Later(nbytes, make)
                 self.growth += 1

@@ -66,24 +66,27 @@ class ValuePrinter(IndexPrinter):
 
     def _learn(self, body: Body) -> None:
         """Note between what the body's locals differ."""
+        found = statements(body)
+        again = any(isinstance(s, Assign) for s in found)  # what is read may be assigned later
         while True:
             before = dict(self._spreads)
-            for s in statements(body):
+            for s in found:
                 if isinstance(s, (Let, Assign)):
                     known = self._spreads.get(s.name, SAME)
                     self._spreads[s.name] = known.joined(self._spread(s.value))
-            if self._spreads == before:
+            if not again or self._spreads == before:
                 return
 
     def _spread(self, v: Value) -> Spread:
         """Between what a value differs."""
         found = SAME
+        used: set[str] = set()
         for part in subvalues(v):
             if isinstance(part, Ref):
                 found = found.joined(self._spreads.get(part.name, SAME))
             for i in value_indices(part):
-                used = {p.name for p in subindices(i) if isinstance(p, Var)}
-                found = found.joined(Spread(*(v.name in used for v in (POSITION, VECTOR, LANE))))
+                used.update(p.name for p in subindices(i) if isinstance(p, Var))
+        found = found.joined(Spread(*(v.name in used for v in (POSITION, VECTOR, LANE))))
         return found._replace(lanes=found.lanes and self.lanes > 1)
 
     def _shape(self, spread: Spread) -> str:
