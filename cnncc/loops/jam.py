@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnncc.loops.ir import Assign, Body, For, Guard, Int, Kind, Let, Ref, Statement, Var
+from cnncc.loops.ir import Assign, Body, For, Guard, Int, Kind, Let, Load, Ref, Statement, Var
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.walk import Names, statements, subindices, values
 
@@ -83,14 +83,23 @@ def _turn(loop: For, turn: int, names: Names) -> Body:
 
 def _side_by_side(turns: Sequence[Body]) -> Body:
     """Bodies of the same form as one: their loops together, their statements one turn's behind the
-    other's.
+    other's. What several turns load from one place is loaded once.
     """
     body: list[Statement] = []
+    same: dict[str, str] = {}  # locals that are no others than those of the first turn
     for parts in zip(*turns, strict=True):
-        first = parts[0]
+        first, *others = parts
         if isinstance(first, For):
             inner = [part.body for part in parts if isinstance(part, For)]
             body.append(For(first.var, first.extent, first.kind, _side_by_side(inner)))
-        else:
-            body += parts
-    return tuple(body)
+            continue
+        body.append(first)
+        for part in others:
+            match first, part:
+                case Let(name, Load() as v), Let(again, w) if v == w:
+                    same[again] = name
+                case _:
+                    body.append(part)
+    if not same:
+        return tuple(body)
+    return Rewrite(rename=lambda name: same.get(name, name)).on_body(tuple(body))

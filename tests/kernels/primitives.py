@@ -67,6 +67,8 @@ def float_kernel(element: str, lanes: int) -> str:
             f"load_tail{lanes}(a, 1, count)",
             f"load_strided{lanes}(a, 1, 3)",
             f"load_strided_tail{lanes}(a, 48, -3, count)",
+            f"load_second{lanes}(a, 1)",
+            f"load_second_tail{lanes}(a, 64 - 2 * max(0, min(count, {lanes})), count)",
             f"splat{lanes}(load1(a, 3))",
         ]
     lines += [f"    store(out, {lanes * k}, {text})" for k, text in enumerate(results)]
@@ -84,7 +86,7 @@ def float_kernel(element: str, lanes: int) -> str:
 
 
 def out_size(lanes: int) -> int:
-    return (len(FLOAT_RESULTS) + 4) * lanes + len(TO_SCALAR) + 6 * lanes
+    return (len(FLOAT_RESULTS) + 6) * lanes + len(TO_SCALAR) + 6 * lanes
 
 
 def inputs(element: str, seed: int) -> list[np.ndarray]:

@@ -91,6 +91,8 @@ def test_loads_and_stores_of_tiles(p, v, lanes, count):
         "load_tile_tail(TILE, a, 1, 6, 2, count)",
         "load_tile_strided(TILE, a, 40, 1, -2, -2)",
         "load_tile_strided_tail(TILE, a, 40, 1, -2, -2, count)",
+        "load_tile_second(TILE, a, 0, 3, 1)",
+        "load_tile_second_tail(TILE, a, 1, 3, 1, count)",
     ]
     apart = 4 * lanes
     ends = [
@@ -104,7 +106,7 @@ def test_loads_and_stores_of_tiles(p, v, lanes, count):
         for k, load in enumerate(loads)
         for j, (how, arguments) in enumerate(ends)
     ]
-    compiled, twin = both(text_of(body, p, v, lanes), "f32", 16 * size, count)
+    compiled, twin = both(text_of(body, p, v, lanes), "f32", 24 * size, count)
     assert primitives.same_bits(compiled, twin)
     assert np.count_nonzero(twin != -77) >= 4 * p * v * lanes
 

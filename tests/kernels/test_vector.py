@@ -52,7 +52,8 @@ def test_compiled_primitives_have_the_bits_of_their_twins(element, lanes):
     text = primitives.float_kernel(element, lanes)
     compiled, twin = load_module(text, kind="kernel").every, meaning(text)
     dtype = primitives.FLOATS[element]
-    names = [*primitives.FLOAT_RESULTS, "load_tail", "load_strided", "load_strided_tail", "splat"]
+    loads = ["load_tail", "load_strided", "load_strided_tail", "load_second", "load_second_tail"]
+    names = [*primitives.FLOAT_RESULTS, *loads, "splat"]
     for seed in range(40):
         arrays = primitives.inputs(element, seed)
         count = seed % (lanes + 3) - 1  # from -1 to one above the lanes

@@ -65,6 +65,16 @@ def test_the_sums_of_a_windows_row_share_a_loop() -> None:
     assert JAMMED.strip("\n") in jam(NEST)
 
 
+def test_what_the_sums_load_from_one_place_is_loaded_once() -> None:
+    fma = "acc = fma(x[i_n, i_c, i_s * 2 + t + u; 0.0], w[i_c, u], acc)"
+    assert fma in NEST
+    named = NEST.replace(fma, "let k = w[i_c, u]\n          " + fma.replace("w[i_c, u]", "k"))
+    text = jam(named)
+    assert text.count("let k = w[i_c, u]") == 1
+    assert text.count("w[i_c, u]") == 1
+    assert text.count(", k, acc") == 2
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -11,7 +11,7 @@ from cnncc.targets.cpu.layout import Placement
 
 BORDER_INTEGERS = 10
 
-_TEXT = '''"""Fills the border of a channels-last tensor: whole rows outside, else both ends."""
+_TEXT = '''"""Fills the border of a tensor: whole rows outside, else both ends of a row."""
 
 from cnncc.targets.cpu.compiled import compiled, inlined
 {words}
@@ -85,9 +85,12 @@ def border_text(dtype: str, fill: float) -> str:
 
 
 def border_arguments(p: Placement) -> list[int]:
-    """The kernel's integers for a bound tensor."""
+    """The kernel's integers for a bound tensor. Where channels are not innermost, each is a sample
+    of its own.
+    """
+    samples = p.dims[0] * (1 if p.innermost == 1 else p.dims[1])
     spatial = list(zip(p.dims[2:], p.halo, strict=True))
     spatial = [(1, (0, 0))] * (3 - len(spatial)) + spatial
     (e0, (lo0, hi0)), (e1, (lo1, hi1)), (e2, (lo2, hi2)) = spatial
     pitch = p.strides[-1]  # from one position to the next
-    return [p.dims[0], e0, e1, lo0, lo1, hi0, hi1, lo2 * pitch, hi2 * pitch, e2 * pitch]
+    return [samples, e0, e1, lo0, lo1, hi0, hi1, lo2 * pitch, hi2 * pitch, e2 * pitch]

@@ -20,6 +20,7 @@ from cnncc.passes.plan import Life, lives, prepared
 from cnncc.targets.cpu.grouping import Run, grouped
 from cnncc.targets.cpu.halo import Border, borders
 from cnncc.targets.cpu.layout import innermost_axis
+from cnncc.targets.cpu.orientation import by_columns
 from cnncc.targets.cpu.schedule import strided_parameters
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType, TensorType
@@ -86,6 +87,7 @@ class _Declaration:
     def declared(self) -> Declared:
         kernels = self._with_copies()
         self._declare(kernels)
+        self._turn(kernels)
         kernels = self._relaid(kernels)
         kernels.sort(key=lambda k: k[0])  # stable: kernels keep their order inside a phase
         runs = grouped(kernels, self.tensors, self._innermost, self.lanes, self.fused.batch)
@@ -101,7 +103,7 @@ class _Declaration:
 
     def _with_copies(self) -> list[tuple[int, Kernel]]:
         """The kernels with their phases, and copies between the caller's arrays and channels-last
-        tensors.
+        tensors. A result that lies in the caller's array as in ours is written there at once.
         """
         kernels: list[tuple[int, Kernel]] = []
         consumers = self.graph.consumers()
@@ -113,12 +115,34 @@ class _Declaration:
                     (max(self.phases.get(c.name, 0), 0) for c in consumers[node.name]), default=0
                 )
                 kernels.append((phase, _copy(f"in:{node.name}", node.name, node.type)))
-        kernels += [(self.phases.get(k.sink.name, 0), k) for k in self.fused.kernels]
+        direct = {n: f"out:{public}" for public, n in self.graph.outputs if self._is_result(n)}
+        for k in self.fused.kernels:
+            tensors = tuple(direct.get(t, t) for t in k.tensors)
+            kernels.append((self.phases.get(k.sink.name, 0), replace(k, tensors=tensors)))
         for public, name in self.graph.outputs:
+            if name in direct:
+                continue
             phase = max(self.phases.get(name, 0), 0)
             t = self.graph[name].type
             kernels.append((phase, _copy(name, f"out:{public}", t, _given(t))))
         return kernels
+
+    def _is_result(self, name: str) -> bool:
+        """Whether a tensor is one result and nothing else, of features without positions."""
+        node = self.graph[name]
+        t, kernels, slices = node.type, self.fused.kernels, self.fused.slices
+        return (
+            isinstance(node.op, Op)
+            and t.batched
+            and t.axes == 2
+            and t == _given(t)
+            and self.phases.get(name, 0) >= 0
+            and [n for _, n in self.graph.outputs].count(name) == 1
+            and not any(name in k.reads for k in kernels)
+            and name not in slices
+            and all(name != part.whole for part in slices.values())
+            and all(name not in pair for pair in self.graph.updates)
+        )
 
     def _declare(self, kernels: Sequence[tuple[int, Kernel]]) -> None:
         wanted: dict[str, Border | None] = {}
@@ -157,6 +181,16 @@ class _Declaration:
                 slice_of=part.whole,
                 first_channel=part.start,
             )
+
+    def _turn(self, kernels: Sequence[tuple[int, Kernel]]) -> None:
+        """Lay activations of few channels row by row. Training does not: the gradients of weights
+        are sums over positions, with the channels in the lanes.
+        """
+        if self.training or self.graph.updates:
+            return
+        for name in by_columns([k for _, k in kernels], self.tensors, self.lanes):
+            tensor = self.tensors[name]
+            self.tensors[name] = replace(tensor, innermost=tensor.type.axes - 1)
 
     def _relaid(self, kernels: Sequence[tuple[int, Kernel]]) -> list[tuple[int, Kernel]]:
         """Copies of parameters along other axes, in front of the kernels whose lanes run there.

@@ -1,7 +1,8 @@
 """Where a tensor's elements lie in memory.
 
 Activations are channels-last with a border (halo) wide enough for the windows that read them;
-channels are never padded.
+channels are never padded. Those of a few channels may have the columns of their rows innermost
+instead (`orientation.py`).
 Parameters and what has their shape run along the output channels, in panels of one block of lanes,
 so that a kernel reads a panel from its beginning to its end.
 """
@@ -122,7 +123,8 @@ def innermost_axis(t: TensorType) -> int:
 def activation(
     t: TensorType, dims: tuple[int, ...], innermost: int, halo: tuple[tuple[int, int], ...]
 ) -> Placement:
-    """Channels-last: [n, s..., c], the border in memory around each sample.
+    """Channels-last: [n, s..., c], the border in memory around each sample. With another axis
+    innermost, such as the columns: [n, c, s...].
 
     Statistics, [n, 2, c], have their channels in another place: `innermost` tells where.
     """
@@ -131,10 +133,12 @@ def activation(
     halo = halo or ((0, 0),) * (len(dims) - 2)
     strides = [0] * len(dims)
     strides[innermost] = 1
-    step = _pitch(dims, innermost, t.dtype.bytes, dims[-1] + sum(halo[-1]) if halo else 1)
-    start = 0
+    around = dict(enumerate(halo, 2))  # by axis
+    lo, hi = around.get(innermost, (0, 0))
+    row = dims[-1] + sum(halo[-1]) if halo else 1
+    start, step = lo, _pitch(dims, innermost, t.dtype.bytes, row) + lo + hi
     for axis in (a for a in range(len(dims) - 1, 0, -1) if a != innermost):
-        lo, hi = halo[axis - 2] if axis > 1 else (0, 0)
+        lo, hi = around.get(axis, (0, 0))
         strides[axis] = step
         start += lo * step
         step *= dims[axis] + lo + hi
@@ -184,10 +188,12 @@ def place(
     lanes: int,
     panels: bool,
 ) -> Placement:
-    """The placement of a concrete tensor. A border goes with the channels innermost."""
+    """The placement of a concrete tensor. A border goes with the channels or the last axis
+    innermost.
+    """
     dims = t.dims(batch)
-    if innermost != 1 and any(map(any, halo)):
-        raise CompilerBug("place", str(t), "a border goes with the channels innermost")
+    if innermost not in (1, len(dims) - 1) and any(map(any, halo)):
+        raise CompilerBug("place", str(t), "a border is around rows of channels or of columns")
     if t.batched:
         return activation(t, dims, innermost, halo)
     if dims:

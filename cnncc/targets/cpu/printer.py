@@ -9,6 +9,7 @@ schedule.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -45,6 +46,7 @@ from cnncc.targets.cpu.columns import Columns, columns_of
 from cnncc.targets.cpu.coming import AHEAD, Behind, Coming, Inputs, Line
 from cnncc.targets.cpu.contiguous import Pair, pair_of
 from cnncc.targets.cpu.emitted import Derived
+from cnncc.targets.cpu.indices import Spread
 from cnncc.targets.cpu.lane import (
     LANE,
     POSITION,
@@ -265,10 +267,26 @@ class Printer(ValuePrinter):
         those of a sum are few, and LLVM moves what they share out of the loop.
         """
         known = dict(self.places)
+        self._share_numbers(body)
         if not assigned(body):
             yield from self._named_bases(body, pad)
         yield from self._lines(body, pad)
         self.places = known
+
+    def _share_numbers(self, body: Body) -> None:
+        """Numbers per position that several sums take wait for them in registers, if these have
+        room beside the sums and the vectors.
+        """
+        if self.positions == 1 or any(isinstance(s, For) for s in statements(body)):
+            return
+        used = Counter(refs(body))
+        locals_ = {name: self._spreads[name] for name in defined(body)}
+        numbers = [n for n, of in locals_.items() if of == Spread(positions=True) and used[n] > 1]
+        others = sum(of.lanes for of in locals_.values())
+        sums = len(assigned(body)) * self.positions + others
+        if sums * self.vectors + len(numbers) * self.positions < self.registers:
+            for name in numbers:
+                self._spreads[name] = Spread(positions=True, lanes=True)
 
     def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
         """Two loops whose numbers of turns are integers of the kernel."""

@@ -17,6 +17,7 @@ import numpy as np
 from cnncc.targets.arrays import Array
 from cnncc.targets.cpu.arena import address_of
 from cnncc.targets.cpu.binding import Binding
+from cnncc.targets.cpu.pace import Pace
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.cpu.team import Team
 
@@ -52,11 +53,11 @@ class Ready:
         "_copied",
         "_entry",
         "_growth",
+        "_pace",
         "_places",
         "_pool",
         "_results",
         "_store",
-        "_team",
         "_version",
     )
 
@@ -81,7 +82,8 @@ class Ready:
         self._copied = tuple(small)
         self._results = tuple(r for r in results if r not in small)
         self._places: dict[int, _Place] = {}  # by the identity of the arena, which is the pool's
-        self._team, self._store, self._version = team, store, version
+        self._pace = Pace(team)
+        self._store, self._version = store, version
         self._growth = store.growth  # decides, with the memory limit, how many samples run at once
 
     def run(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Array] | None:
@@ -115,7 +117,7 @@ class Ready:
             for public, word, shape, dtype in self._results:
                 results[public] = result = np.empty(shape, dtype)
                 words[word] = address_of(result)
-            self._team.run(self._entry, place.job, place.address)
+            self._pace.run(self._entry, place.job, place.address)
             for public, written in place.copied:
                 results[public] = written.copy()
         finally:

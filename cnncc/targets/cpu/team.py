@@ -126,17 +126,25 @@ class Team:
             if job.dtype != _WORDS or not job.flags.c_contiguous:
                 raise TypeError(f"a job is a contiguous array of int64, but got {job.dtype}")
             place = address_of(job)
-        if not JIT:  # a team of one that a person can step through; the bits are the same
-            unjitted(entry_address)(job, self._control, 0, 1)
-            return
-        if self.size == 1:
-            _alone(self._address, place, entry_address)
+        if self.size == 1 or not JIT:
+            self.alone(entry_address, job, place)
             return
         with self._lock:
             if not self._threads:
                 self._start()
             if _lead(self._address, place, entry_address, self.size):
                 self._move_away()
+
+    def alone(
+        self, entry_address: int, job: np.ndarray[Any, np.dtype[np.int64]], place: int
+    ) -> None:
+        """Run a compiled entry on a job at a known place by the caller's thread, without the others
+        and without any lock: callers run at the same time.
+        """
+        if not JIT:  # a person can step through it; the bits are the same
+            unjitted(entry_address)(job, self._control, 0, 1)
+        else:
+            _alone(self._address, place, entry_address)
 
     def stop(self) -> None:
         """End the threads; a later run starts new ones."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from cnncc.errors import CompilerBug
+from cnncc.loops.affine import extent_of
 from cnncc.loops.ir import (
     AsFloat,
     Assign,
@@ -20,6 +21,7 @@ from cnncc.loops.ir import (
     Load,
     Prim,
     Ref,
+    Size,
     Uniform,
     Value,
     Var,
@@ -179,14 +181,16 @@ class ValuePrinter(IndexPrinter):
         if steps.lane is None and not steps.tiled:
             text = self.call("load1", buffer, place)
         else:
-            dense = steps.lane in (None, Int(1))
-            whole = steps.lane is None or (dense and self._in_panel(buffer, index))
+            apart = self._between_lanes(steps)
+            dense = apart in (None, Int(1))
+            whole = apart is None or (dense and self._in_panel(buffer, index))
             tail = [self.tail] if self.tail and not whole else []
-            strided = [] if dense else [self.index(steps.lane or Int(0))]
-            how = f"{'_strided' * bool(strided)}{'_tail' * bool(tail)}"
+            strided = [] if dense or apart == Int(2) else [self.index(apart or Int(0))]
+            how = "_strided" if strided else "" if dense else "_second"
+            how += "_tail" * bool(tail)
             if steps.tiled:
-                shape, apart = self._shape(steps.spread), self._apart(steps)
-                text = self.call(f"load_tile{how}", shape, buffer, place, *apart, *strided, *tail)
+                parts = [self._shape(steps.spread), buffer, place, *self._apart(steps)]
+                text = self.call(f"load_tile{how}", *parts, *strided, *tail)
             else:
                 text = self.call(f"load{how}{self.lanes}", buffer, place, *strided, *tail)
         if element is DType.BF16:
@@ -194,6 +198,16 @@ class ValuePrinter(IndexPrinter):
         if element is not self.dtype:
             text = self.call(f"to_{self.dtype.value}", text)
         return text
+
+    def _between_lanes(self, steps: Steps) -> Index | None:
+        """How far it is from one lane to the next: a number where the nest knows it."""
+        if steps.lane is None:
+            return None
+        known = all(
+            i.name in self.nest.sizes for i in subindices(steps.lane) if isinstance(i, Size)
+        )
+        value = extent_of(steps.lane, self.nest.sizes) if known else None
+        return Int(value) if isinstance(value, int) else steps.lane
 
     def _in_panel(self, buffer: str, index: tuple[Index, ...]) -> bool:
         """Whether a whole vector may be read: the lanes are those of a block, which is padded."""

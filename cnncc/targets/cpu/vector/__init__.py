@@ -12,6 +12,8 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     load_tailN(a, i, count)                  the first `count` lanes (cut to 0..N), the others 0
     load_stridedN(a, i, stride)              a[i], a[i + stride], ...
     load_strided_tailN(a, i, stride, count)
+    load_secondN(a, i)                       a[i], a[i + 2], ...; by two loads
+    load_second_tailN(a, i, count)
     store(a, i, v)   store_tail(a, i, v, count)
     store_strided(a, i, stride, v)   store_strided_tail(a, i, stride, v, count)
     splatN(s)  countN(s)                     s in every lane; s, s + 1, ...
@@ -35,6 +37,7 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     load_tile_tail(S, a, i, down, along, count)
     load_tile_strided(S, a, i, down, along, stride)
     load_tile_strided_tail(S, a, i, down, along, stride, count)
+    load_tile_second(S, a, i, down, along)   load_tile_second_tail(S, a, i, down, along, count)
     store_tile(a, i, down, along, v)   store_tile_tail(a, i, down, along, v, count)
     store_tile_strided(a, i, down, along, stride, v)
     store_tile_strided_tail(a, i, down, along, stride, v, count)
@@ -93,6 +96,14 @@ __all__ = [
     "load4",
     "load8",
     "load16",
+    "load_second2",
+    "load_second4",
+    "load_second8",
+    "load_second16",
+    "load_second_tail2",
+    "load_second_tail4",
+    "load_second_tail8",
+    "load_second_tail16",
     "load_strided2",
     "load_strided4",
     "load_strided8",
@@ -106,6 +117,8 @@ __all__ = [
     "load_tail8",
     "load_tail16",
     "load_tile",
+    "load_tile_second",
+    "load_tile_second_tail",
     "load_tile_strided",
     "load_tile_strided_tail",
     "load_tile_tail",
@@ -227,6 +240,14 @@ if JIT:
         load4,
         load8,
         load16,
+        load_second2,
+        load_second4,
+        load_second8,
+        load_second16,
+        load_second_tail2,
+        load_second_tail4,
+        load_second_tail8,
+        load_second_tail16,
         load_strided2,
         load_strided4,
         load_strided8,
@@ -240,6 +261,8 @@ if JIT:
         load_tail8,
         load_tail16,
         load_tile,
+        load_tile_second,
+        load_tile_second_tail,
         load_tile_strided,
         load_tile_strided_tail,
         load_tile_tail,
@@ -286,6 +309,14 @@ else:
         load4,
         load8,
         load16,
+        load_second2,
+        load_second4,
+        load_second8,
+        load_second16,
+        load_second_tail2,
+        load_second_tail4,
+        load_second_tail8,
+        load_second_tail16,
         load_strided2,
         load_strided4,
         load_strided8,
@@ -299,6 +330,8 @@ else:
         load_tail8,
         load_tail16,
         load_tile,
+        load_tile_second,
+        load_tile_second_tail,
         load_tile_strided,
         load_tile_strided_tail,
         load_tile_tail,

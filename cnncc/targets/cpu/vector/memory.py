@@ -58,6 +58,17 @@ def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     )
 
 
+def _first_lanes_by_bits(builder: Any, count: Any, lanes: int) -> Any:
+    """As `first_lanes`, for loops: LLVM would take a comparison into the loop, and make the mask
+    anew in every turn.
+    """
+    count = builder.trunc(_clamped(builder, count, lanes), _I32)
+    bits = builder.not_(builder.shl(_I32(-1), count))
+    return builder.bitcast(
+        builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes)
+    )
+
+
 def _clamped(builder: Any, count: Any, lanes: int) -> Any:
     low, high = _I64(0), _I64(lanes)
     count = builder.select(builder.icmp_signed("<", count, low), low, count)
@@ -83,15 +94,18 @@ def _masked_store(builder: Any, value: Any, pointer: Any, mask: Any, align: int)
 
 @dataclass(frozen=True)
 class _Access:
-    """How a word reaches the lanes: densely or `strided`, all of them or the first `count`."""
+    """How a word reaches the lanes: densely, `strided` or with one element between them (`second`),
+    all of them or the first `count`.
+    """
 
     strided: bool
     counted: bool
+    second: bool = False
 
     def split(self, extra: Sequence[Any]) -> tuple[Any, Any]:
         """The stride and the count of a word's further arguments (None: it has none)."""
         rest = list(extra)
-        stride = rest.pop(0) if self.strided else None
+        stride = rest.pop(0) if self.strided else _SECOND if self.second else None
         return stride, rest.pop(0) if self.counted else None
 
     def of(self, builder: Any, extra: Sequence[Any], tile: Any, v: int) -> tuple[Any, Any]:
@@ -110,8 +124,10 @@ class _Access:
         return ["stride"] * self.strided + ["count"] * self.counted
 
 
+_SECOND = 2  # a stride that is known
 _DENSE, _TAIL = _Access(False, False), _Access(False, True)
 _STRIDED, _STRIDED_TAIL = _Access(True, False), _Access(True, True)
+_EVERY_SECOND, _EVERY_SECOND_TAIL = _Access(False, False, True), _Access(False, True, True)
 
 
 def _take(
@@ -131,6 +147,8 @@ def _take(
         value = builder.load(pointer)
         value.align = align
         return value
+    if stride is _SECOND:
+        return _take_second(context, builder, kind, array, t, index, count)
     if count is None:
         value = ir.Constant(ir_type(t), ir.Undefined)
         for lane in range(t.lanes):
@@ -144,6 +162,28 @@ def _take(
         one = builder.load(place(context, builder, kind, array, at))
         builder.store(builder.insert_element(builder.load(slot), one, loop.index), slot)
     return builder.load(slot)
+
+
+def _take_second(
+    context: Any, builder: Any, kind: Any, array: Any, t: Vector, index: Any, count: Any
+) -> Any:
+    """Every second element, of two vectors that have one element in common: so nothing is read
+    behind the last.
+    """
+    halves = []
+    for skipped in (0, t.lanes - 1):
+        at = builder.add(index, _I64(skipped)) if skipped else index
+        if count is None:
+            halves.append(_take(context, builder, kind, array, t, at, None, None))
+            continue
+        left = builder.sub(builder.mul(count, _I64(2)), _I64(1 + skipped))  # up to the last lane's
+        mask = _first_lanes_by_bits(builder, left, t.lanes)
+        pointer = place(context, builder, kind, array, at, to=ir_type(t))
+        align = t.element.bitwidth // 8
+        halves.append(_masked_load(builder, pointer, mask, ir_type(t), align))
+    places = [i if i < t.lanes else i + 1 for i in range(0, 2 * t.lanes, 2)]
+    mask = ir.Constant(ir.VectorType(_I32, t.lanes), [_I32(i) for i in places])
+    return builder.shuffle_vector(*halves, mask)
 
 
 def _put(
@@ -310,10 +350,15 @@ load_strided2, load_strided4, load_strided8, load_strided16 = (_load(n, _STRIDED
 load_strided_tail2, load_strided_tail4, load_strided_tail8, load_strided_tail16 = (
     _load(n, _STRIDED_TAIL) for n in LANES
 )
+load_second2, load_second4, load_second8, load_second16 = (_load(n, _EVERY_SECOND) for n in LANES)
+load_second_tail2, load_second_tail4, load_second_tail8, load_second_tail16 = (
+    _load(n, _EVERY_SECOND_TAIL) for n in LANES
+)
 store, store_tail = _store(_DENSE), _store(_TAIL)
 store_strided, store_strided_tail = _store(_STRIDED), _store(_STRIDED_TAIL)
 load_tile, load_tile_tail = _load_tile(_DENSE), _load_tile(_TAIL)
 load_tile_strided, load_tile_strided_tail = _load_tile(_STRIDED), _load_tile(_STRIDED_TAIL)
+load_tile_second, load_tile_second_tail = _load_tile(_EVERY_SECOND), _load_tile(_EVERY_SECOND_TAIL)
 store_tile, store_tile_tail = _store_tile(_DENSE), _store_tile(_TAIL)
 store_tile_strided, store_tile_strided_tail = _store_tile(_STRIDED), _store_tile(_STRIDED_TAIL)
 f32_at, f64_at = _at(types.float32), _at(types.float64)

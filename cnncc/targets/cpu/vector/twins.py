@@ -60,19 +60,38 @@ def _lanes_read(lanes: int) -> tuple[Callable[..., Any], ...]:
     def load_strided(a: Array, i: int, stride: int) -> Array:
         return load_strided_tail(a, i, stride, lanes)
 
+    def load_second(a: Array, i: int) -> Array:
+        return load_strided_tail(a, i, 2, lanes)
+
+    def load_second_tail(a: Array, i: int, count: int) -> Array:
+        return load_strided_tail(a, i, 2, count)
+
     def splat(scalar: Any) -> Array:
         return np.full(lanes, scalar)
 
     def count(start: Any) -> Array:
         return start + np.arange(lanes, dtype=np.asarray(start).dtype)
 
-    return load, load_tail, load_strided, load_strided_tail, splat, count
+    strided = load_strided, load_strided_tail, load_second, load_second_tail
+    return load, load_tail, *strided, splat, count
 
 
-load2, load_tail2, load_strided2, load_strided_tail2, splat2, count2 = _lanes_read(2)
-load4, load_tail4, load_strided4, load_strided_tail4, splat4, count4 = _lanes_read(4)
-load8, load_tail8, load_strided8, load_strided_tail8, splat8, count8 = _lanes_read(8)
-load16, load_tail16, load_strided16, load_strided_tail16, splat16, count16 = _lanes_read(16)
+(
+    load2, load_tail2, load_strided2, load_strided_tail2, load_second2, load_second_tail2,
+    splat2, count2,
+) = _lanes_read(2)  # fmt: skip
+(
+    load4, load_tail4, load_strided4, load_strided_tail4, load_second4, load_second_tail4,
+    splat4, count4,
+) = _lanes_read(4)  # fmt: skip
+(
+    load8, load_tail8, load_strided8, load_strided_tail8, load_second8, load_second_tail8,
+    splat8, count8,
+) = _lanes_read(8)  # fmt: skip
+(
+    load16, load_tail16, load_strided16, load_strided_tail16, load_second16, load_second_tail16,
+    splat16, count16,
+) = _lanes_read(16)  # fmt: skip
 
 
 def _storable(a: Array, v: Any) -> None:
@@ -129,6 +148,16 @@ def load_tile_strided_tail(
 def load_tile_strided(shape: Shape, a: Array, i: int, down: int, along: int, stride: int) -> Array:
     whole = shape.vectors * shape.lanes
     return load_tile_strided_tail(shape, a, i, down, along, stride, whole)
+
+
+def load_tile_second(shape: Shape, a: Array, i: int, down: int, along: int) -> Array:
+    return load_tile_strided(shape, a, i, down, along, 2)
+
+
+def load_tile_second_tail(
+    shape: Shape, a: Array, i: int, down: int, along: int, count: int
+) -> Array:
+    return load_tile_strided_tail(shape, a, i, down, along, 2, count)
 
 
 def load_tile_tail(shape: Shape, a: Array, i: int, down: int, along: int, count: int) -> Array:
