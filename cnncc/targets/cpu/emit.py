@@ -32,6 +32,7 @@ from cnncc.loops.key import NestKey, nest_key
 from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import in_order, lift, parallel_loops
+from cnncc.loops.unroll import unrolled, with_numbers
 from cnncc.loops.walk import Names, names_of, statements
 from cnncc.targets.cpu.coming import AHEAD, Coming
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Emitted, Memory, Segment
@@ -42,6 +43,8 @@ from cnncc.targets.cpu.schedule import Schedule, choose, near_weights, registers
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
 from cnncc.targets.cpu.widths import LATENCY
 from cnncc.tensor import DType
+
+TAPS = 7  # of a row of a window, written out
 
 _GENERATOR = {
     t: [f"from cnncc.targets.cpu.vector.random import mixed_key, uniform_{t.value}"]
@@ -120,6 +123,8 @@ def _segment(
     """One loop nest of a kernel: in lanes if it has a vector form, else element by element."""
     _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
+        if _by_rows(nest, memory):
+            nest = with_numbers(nest)
         held, again, near = registers(lanes, dtype), not memory.in_place, near_weights(lanes, dtype)
 
         def scheduled(nest: Nest) -> Schedule:
@@ -137,6 +142,12 @@ def _segment(
             lanes = 1
     nest = nest.with_body(tuple(map(in_order, nest.body)))
     return _Segment(Split(nest, {}), memory, dtype, choose(nest, memory.innermost, 1), number)
+
+
+def _by_rows(nest: Nest, memory: Memory) -> bool:
+    """Whether the lanes are columns, of which neighbouring taps read the same."""
+    out = (b for b in nest.buffers if b.role == "out")
+    return any(1 < memory.innermost[b.name] == len(b.extents) - 1 for b in out)
 
 
 def _title(nest: Nest, s: Schedule) -> str:
@@ -173,13 +184,16 @@ class _Segment:
             else:
                 self.inside = (Guard(condition, self.inside),)
         sums = schedule.width * schedule.vectors
+        names, most = Names(names_of(nest)), (held - schedule.vectors - 1) // sums
         if schedule.tile and sums < 2 * LATENCY:  # two units wait for them
-            most = (held - schedule.vectors - 1) // sums
-            self.inside = jammed(self.inside, Names(names_of(nest)), most)
+            self.inside = jammed(self.inside, names, most)
+        if _by_rows(nest, memory):
+            self.inside = unrolled(self.inside, names, TAPS)
         self.nest, self.schedule, self.number = nest, schedule, number
         self.printer = Printer(
             nest, dtype, memory.innermost, self.schedule.group(self.loops),
             padded=memory.padded, lanes=schedule.lanes, label=str(number), registers=held,
+            hungry=near_weights(schedule.lanes, dtype) > 0,
             coming=Coming(nest, self.schedule, memory.innermost, number, bool(memory.ahead)),
         )  # fmt: skip
         self.lines = self._blocked() if schedule.blocked else self._streaming()

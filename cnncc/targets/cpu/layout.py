@@ -143,6 +143,8 @@ def activation(
         start += lo * step
         step *= dims[axis] + lo + hi
     strides[0] = step
+    if dims[1] == 1:  # any will do; then a loop over channels runs on in that over columns
+        strides[1] = 1
     return Placement(t, dims, tuple(strides), innermost, start, 0, 1, step * dims[0], halo)
 
 

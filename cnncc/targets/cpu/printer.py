@@ -54,7 +54,7 @@ from cnncc.targets.cpu.lane import (
     NotInLanes,
     NotInTile,
 )
-from cnncc.targets.cpu.runs import assigned, defined, is_long, refs, runs_of
+from cnncc.targets.cpu.runs import alive, assigned, defined, is_long, refs, runs_of
 from cnncc.targets.cpu.values import SAME, ValuePrinter
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
@@ -70,6 +70,7 @@ class Printer(ValuePrinter):
     """Prints the bodies of one kernel."""
 
     registers: int = field(default=0, kw_only=True)  # of vectors, for what a tile loads once
+    hungry: bool = field(default=False, kw_only=True)  # two multiply-adds of vectors in a cycle
     fixed: int = 0  # how many quotients have names
     label: str = ""  # of the derived integers of this text
     coming: Coming | None = None  # what sums fetch in advance
@@ -104,7 +105,7 @@ class Printer(ValuePrinter):
         """Names for what the addresses of a body without loops have in common. A fetched index may
         exist only where a guard holds, so it is no part of one.
         """
-        if any(isinstance(s, For) for s in statements(body)):
+        if _has_loops(body):
             return
         if any(isinstance(i, Fetch) for i in indices(body)):
             return
@@ -207,7 +208,7 @@ class Printer(ValuePrinter):
                 else:
                     yield from self._pair(pair, var, inner, pad)
                 work = len(inner) * self.positions * self.vectors
-                innermost = not any(isinstance(t, For) for t in statements(inner))
+                innermost = not _has_loops(inner)
                 if innermost and self.positions > 1:
                     yield from self._fetched(replace(s, body=inner), pad + "    ")
                 if work >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
@@ -275,16 +276,17 @@ class Printer(ValuePrinter):
 
     def _share_numbers(self, body: Body) -> None:
         """Numbers per position that several sums take wait for them in registers, if these have
-        room beside the sums and the vectors.
+        room beside the sums and the vectors, where a core takes numbers faster than its loads
+        bring them; where not, loading each twice costs less than one more instruction.
         """
-        if self.positions == 1 or any(isinstance(s, For) for s in statements(body)):
+        if not self.hungry or self.positions == 1 or _has_loops(body):
             return
         used = Counter(refs(body))
         locals_ = {name: self._spreads[name] for name in defined(body)}
         numbers = [n for n, of in locals_.items() if of == Spread(positions=True) and used[n] > 1]
-        others = sum(of.lanes for of in locals_.values())
-        sums = len(assigned(body)) * self.positions + others
-        if sums * self.vectors + len(numbers) * self.positions < self.registers:
+        vectors = alive(body, [n for n, of in locals_.items() if of.lanes])
+        held = (len(assigned(body)) * self.positions + vectors) * self.vectors
+        if held + alive(body, numbers) * self.positions < self.registers:
             for name in numbers:
                 self._spreads[name] = Spread(positions=True, lanes=True)
 
@@ -350,7 +352,7 @@ class Printer(ValuePrinter):
     def _trips(self, extent: Index, inner: Body) -> str:
         """The text of a loop's extent. Copies of a loop inside would be most of a kernel."""
         text = self.index(extent)
-        nested = any(isinstance(s, For) for s in statements(inner))
+        nested = _has_loops(inner)
         return self.call("rolled", text) if nested and isinstance(extent, Int) else text
 
     def _store(self, buffer: str, index: tuple[Index, ...], v: Value) -> str:
@@ -373,3 +375,7 @@ class Printer(ValuePrinter):
             self, names=set(self.names), arguments=dict(self.arguments),
             shapes=set(self.shapes), derived=dict(self.derived),
         )  # fmt: skip
+
+
+def _has_loops(body: Body) -> bool:
+    return any(isinstance(s, For) for s in statements(body))

@@ -9,7 +9,7 @@ which takes them from memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from cnncc.loops.ir import Assign, Body, For, Guard, Let, Prim, Ref, Statement
 from cnncc.loops.walk import statements, values
@@ -52,3 +52,14 @@ def assigned(body: Body) -> list[str]:
 def refs(body: Body) -> list[str]:
     """The locals that a body refers to, as often as it does."""
     return [v.name for v in values(body) if isinstance(v, Ref)]
+
+
+def alive(body: Body, names: Collection[str]) -> int:
+    """How many of some locals wait at most at a time for their last use in straight code."""
+    last = {name: k for k, s in enumerate(body) for name in refs((s,)) if name in names}
+    waiting = most = 0
+    for k, s in enumerate(body):
+        waiting += isinstance(s, Let) and s.name in last
+        most = max(most, waiting)
+        waiting -= sum(end == k for end in last.values())
+    return most
