@@ -103,7 +103,7 @@ def test_channels_that_fill_more_lanes_stay_together() -> None:
     )
     assert rows_of(net.format(28, 6)) == {"x", "a"}
     assert rows_of(net.format(28, 9)) == set()  # more than half a register
-    assert rows_of(net.format(20, 8)) == set()  # 18 columns of 32, and all of 8 channels
+    assert rows_of(net.format(9, 8)) == set()  # 7 columns of 8, and all of 8 channels
     assert rows_of(net.format(28, 5), lanes=8) == set()
     assert rows_of(net.format(28, 4), lanes=8) == {"x", "a"}
     assert rows_of(net.format(28, 4), lanes=1) == set()

@@ -20,13 +20,12 @@ from cnncc.loops.transform import accesses
 from cnncc.loops.walk import statements, subindices
 from cnncc.passes.lower import Kernel
 from cnncc.targets.cpu.lane import NotInTile, spaced
-from cnncc.targets.cpu.schedule import choose, narrowed, sums
+from cnncc.targets.cpu.schedule import choose, narrowed, near_weights, sums
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType
 
 APART = (1, 2)  # elements from lane to lane that are loaded as vectors
-WIDE = 32  # bytes of a vector that every processor computes with at full speed: some need two
-# cycles for one of 64, and nothing is to be slower there
+WIDE = 32  # bytes of a vector for which every processor starts two multiply-adds in a cycle
 
 
 def by_columns(
@@ -58,8 +57,9 @@ def _possible(t: Tensor, lanes: int) -> bool:
     channels, columns = t.type.shape[0], t.type.shape[-1]
     if not isinstance(channels, int) or not isinstance(columns, int) or channels > lanes // 2:
         return False
-    most = WIDE // t.type.dtype.bytes
-    return _filled(columns, lanes, most) >= _filled(channels, lanes, most)
+    hungry = near_weights(lanes, t.type.dtype) > 0
+    most = lanes if hungry else WIDE // t.type.dtype.bytes
+    return _filled(columns, lanes, most) > _filled(channels, lanes, most)
 
 
 def _filled(extent: int, lanes: int, most: int) -> float:
