@@ -97,6 +97,11 @@ def test_which_activations_lie_row_by_row(net: str, rows: set[str]) -> None:
     assert {name.partition(".")[0] for name in found} == rows
 
 
+def test_what_no_sum_is_needed_for_turns_as_well() -> None:
+    assert rows_of("net n { input x: f32[1, 28, 28] output y = x -> relu }\n") == {"x", "y"}
+    assert rows_of("net n { input x: f32[3, 28, 28] output y = x -> conv(16, 3x3) }\n") == set()
+
+
 def test_channels_that_fill_more_lanes_stay_together() -> None:
     net = (
         "net n {{ input x: f32[1, 28, {}] a = x -> conv({}, 3x3) output y = a -> conv(20, 1x1) }}\n"

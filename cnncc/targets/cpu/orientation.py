@@ -2,7 +2,7 @@
 
 The lanes of a kernel go along what runs fastest in its output. Six channels fill six of the eight
 lanes of half a register; the 14 columns of the same output fill 14 of 16, and its channels become
-the register tile, all of which read the same vectors of columns. So the output of a sum with few
+the register tile, all of which read the same vectors of columns. So what a kernel computes of few
 channels lies row by row, [n, c, s..., columns], and so do the activations that its kernel reads
 along the lanes, such as an image of one channel. Nobody else may suffer: where a kernel would have
 to gather what it reads or writes of such a tensor from other places than neighbouring ones, the
@@ -20,7 +20,7 @@ from cnncc.loops.transform import accesses
 from cnncc.loops.walk import statements, subindices
 from cnncc.passes.lower import Kernel
 from cnncc.targets.cpu.lane import NotInTile, spaced
-from cnncc.targets.cpu.schedule import choose, narrowed, near_weights, sums
+from cnncc.targets.cpu.schedule import choose, narrowed, near_weights
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType
 
@@ -69,8 +69,10 @@ def _filled(extent: int, lanes: int, most: int) -> float:
 
 
 def _needed(touching: Sequence[_Touching], found: frozenset[str]) -> frozenset[str]:
-    """Those that a sum is written to, and what the kernels that write them read along the lanes."""
-    needed = {t for k in touching if sums(k.kernel.nest) for t in k.kernel.writes if t in found}
+    """Those that are computed, and what the kernels that compute them read along the lanes: an
+    image that is merely brought in lies as the others want it.
+    """
+    needed = {t for k in touching if k.kernel.nodes for t in k.kernel.writes if t in found}
     while True:
         more = {
             t

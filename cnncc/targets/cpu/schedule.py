@@ -176,11 +176,6 @@ def _chosen(
     )  # fmt: skip
 
 
-def sums(nest: Nest) -> bool:
-    """Whether a kernel makes what it stores by a loop."""
-    return _sums(parallel_loops(nest)[1])
-
-
 def _sums(body: Body) -> bool:
     """Whether a value is made by a loop: other loops repeat what they do for other positions."""
     found = [s for s in statements(body) if isinstance(s, For) and s.kind is Kind.SERIAL]
