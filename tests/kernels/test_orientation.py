@@ -11,7 +11,9 @@ from cnncc.compiler import front
 from cnncc.passes.fuse import fuse
 from cnncc.passes.retype import retyped
 from cnncc.targets.arrays import NUMPY
+from cnncc.targets.cpu import schedule
 from cnncc.targets.cpu.declare import declare, with_prepared
+from cnncc.targets.cpu.emit import _emitted
 from cnncc.targets.cpu.layout import place
 from cnncc.tensor import DType, TensorType
 from tests.kernels.joined import both_targets
@@ -79,6 +81,30 @@ def test_bits_are_those_of_the_definition(
         for node in (*graph.of("input"), *graph.of("parameter"))
     }
     cpu, interp = both_targets(graph, dtype=dtype, lanes=lanes).run(given)
+    assert [name for name in cpu if not same_bits(cpu[name], interp[name])] == []
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 15])
+@pytest.mark.parametrize("net", ["pool", "chain"])
+def test_bits_do_not_depend_on_the_processor(
+    net: str, cache: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a core starts two multiply-adds of the widest vectors decides what lies row by row,
+    and which numbers wait in registers.
+    """
+    monkeypatch.setattr(schedule, "hungry_cache", lambda bits: cache)
+    _emitted.cache_clear()  # its texts are of one processor
+    graph = front(text_of(net, SHAPES[0])).graph
+    rng = np.random.default_rng(1)
+    given = {
+        node.name: rng.standard_normal(node.type.dims(3)).astype(np.float32)
+        for node in (*graph.of("input"), *graph.of("parameter"))
+    }
+    both = both_targets(graph)
+    if net == "pool":
+        assert any("w_v_1 = splat_tile" in t for t in both.cpu.kernel_texts) == bool(cache)
+    cpu, interp = both.run(given)
+    _emitted.cache_clear()
     assert [name for name in cpu if not same_bits(cpu[name], interp[name])] == []
 
 
