@@ -83,8 +83,10 @@ def _turn(loop: For, turn: int, names: Names) -> Body:
 
 def _side_by_side(turns: Sequence[Body]) -> Body:
     """Bodies of the same form as one: their loops together, their statements one turn's behind the
-    other's. What several turns load from one place is loaded once.
+    other's. What several turns load from one place is loaded once, unless it changes then, as a sum
+    that begins with a bias does.
     """
+    changed = {s.name for turn in turns for s in statements(turn) if isinstance(s, Assign)}
     body: list[Statement] = []
     same: dict[str, str] = {}  # locals that are no others than those of the first turn
     for parts in zip(*turns, strict=True):
@@ -96,7 +98,7 @@ def _side_by_side(turns: Sequence[Body]) -> Body:
         body.append(first)
         for part in others:
             match first, part:
-                case Let(name, Load() as v), Let(again, w) if v == w:
+                case Let(name, Load() as v), Let(again, w) if v == w and again not in changed:
                     same[again] = name
                 case _:
                     body.append(part)

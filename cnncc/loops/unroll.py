@@ -88,20 +88,21 @@ def _loop(loop: For, names: Names, most: int) -> Body:
         return (For(loop.var, loop.extent, loop.kind, unrolled(loop.body, names, most)),)
     if loop.kind is not Kind.SERIAL or not isinstance(loop.extent, Int) or loop.extent.value > most:
         return (loop,)
-    known: dict[Value, str] = {}  # what was loaded, by its place
+    known: dict[Value, str] = {}  # what was loaded and stays, by its place
+    changed = {s.name for s in loop.body if isinstance(s, Assign)}
     body: list[Statement] = []
     for turn in range(loop.extent.value):
         new: dict[str, str] = {}  # this turn's locals
         rename = Rewrite(rename=_as(new))
         for s in substitute(loop.body, {loop.var: Int(turn)}):
             match s:
-                case Let(name, Load() as v) if v in known:
+                case Let(name, Load() as v) if v in known and name not in changed:
                     new[name] = known[v]
                 case Let(name, v):
                     v = rename.on_value(v)
                     new[name] = names.fresh(name) if turn else name
                     body.append(Let(new[name], v))
-                    if isinstance(v, Load):
+                    if isinstance(v, Load) and name not in changed:
                         known[v] = new[name]
                 case _:
                     body.append(rename.on_statement(s))

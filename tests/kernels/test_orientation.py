@@ -41,6 +41,10 @@ NETS = {
     "concat": """a = x -> conv(3, 3x3, pad = same)
   b = x -> conv(2, 1x1)
   output y = concat(a, b) -> conv(4, 3x3)""",
+    "points": """a = x -> conv(4, 1x1) -> maxpool(2x2, fit = floor)
+  output y = a -> conv(4, 1x1, connect = depthwise) -> relu -> avgpool(2x2, fit = floor)""",
+    "windows": """a = x -> conv(6, 3x3, pad = 1) -> avgpool(1x8, fit = floor)
+  output y = a -> maxpool(1x2, fit = floor)""",
     "global": """a = x -> conv(6, 3x3) -> relu
   output y = a -> globalavgpool -> dense(3)""",
     "channels": """a = x -> conv(6, 3x3) -> lrn(3)

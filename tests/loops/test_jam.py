@@ -75,6 +75,18 @@ def test_what_the_sums_load_from_one_place_is_loaded_once() -> None:
     assert text.count(", k, acc") == 2
 
 
+def test_sums_that_begin_with_the_same_number_stay_apart() -> None:
+    """The innermost window has too many turns, so the one around it is jammed, biases and all."""
+    net = """
+net n {
+  input x: f32[3, 5, 96]
+  output y = x -> conv(16, 3x3, pad = same) -> avgpool(1x8, fit = floor) -> maxpool(1x2)
+}
+"""
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 96)).astype(np.float32)
+    assert same_bits(cnncc.compile(net)(x), cnncc.compile(net, target="interp")(x))
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -77,3 +77,16 @@ def test_bits_are_the_same() -> None:
 def test_other_loops_stay(before: str, after: str) -> None:
     assert before in NEST
     assert "serial" in written_out(NEST.replace(before, after).replace("[$c, 3]", "[$c, 8]"))
+
+
+def test_a_sum_that_begins_with_a_bias_begins_anew_in_every_turn() -> None:
+    text = NEST.replace("let a = 0.0", "let a = 0.0\n    let top = 0.0")
+    window = """    serial p < 2:
+      let acc = w[0, 0]
+      acc = fma(x[i_n, 0, i_s * 2 + p], 2.0, acc)
+      top = top + acc
+    serial t < 3:"""
+    text = text.replace("    serial t < 3:", window).replace("= a * b", "= top")
+    found = written_out(text)
+    assert found.count("let acc") == 2
+    assert found.count("= w[0, 0]") == 3  # two sums begin with it, and a tap keeps it
