@@ -127,6 +127,29 @@ def test_which_activations_lie_row_by_row(net: str, rows: set[str]) -> None:
     assert {name.partition(".")[0] for name in found} == rows
 
 
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        # two readers want different borders, so one of them tests every column
+        (
+            "a = x -> conv(6, 3x3, pad = 1) -> tanh\n  output y = a -> conv(20, 3x3, pad = 1)\n"
+            "  output z = a -> maxpool(3x3, stride = 1, pad = 1)",
+            set(),
+        ),
+        ("output y = x -> conv(4, 3x3, share = tiled(2)) -> tanh", set()),  # weights take turns
+        ("output y = x -> conv(4, 5x5, share = none) -> tanh", set()),  # each column has its own
+        # channels of one that stays: they would be gathered
+        (
+            "a = x -> conv(3, 3x3, pad = same)\n  b = concat(a, x)\n"
+            "  output y = b -> globalavgpool\n  output z = a -> globalavgpool",
+            set(),
+        ),
+    ],
+)
+def test_no_other_kernel_suffers(body: str, rows: set[str]) -> None:
+    assert rows_of(f"net n {{\n  input x: f32[1, 28, 28]\n  {body}\n}}\n") == rows
+
+
 def test_what_no_sum_is_needed_for_turns_as_well() -> None:
     assert rows_of("net n { input x: f32[1, 28, 28] output y = x -> relu }\n") == {"x", "y"}
     assert rows_of("net n { input x: f32[3, 28, 28] output y = x -> conv(16, 3x3) }\n") == set()

@@ -3,28 +3,25 @@
 The lanes of a kernel go along what runs fastest in its output. Six channels fill six of the eight
 lanes of half a register; the 14 columns of the same output fill 14 of 16, and its channels become
 the register tile, all of which read the same vectors of columns. So what a kernel computes of few
-channels lies row by row, [n, c, s..., columns], and so do the activations that its kernel reads
-along the lanes, such as an image of one channel. Nobody else may suffer: where a kernel would have
-to gather what it reads or writes of such a tensor from other places than neighbouring ones, the
-tensor stays channels-last.
+channels lies row by row, [n, c, s..., columns], and so does what it reads, such as an image of one
+channel. Nobody else may suffer: a tensor stays channels-last where one of the kernels that touch it
+would be written element by element, or gather what it takes together now. The emitter is asked: it
+knows which windows need tests at the border, and where positions have weights of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from cnncc.loops.affine import extent_of
-from cnncc.loops.ir import Accumulate, Index, Store, Var
-from cnncc.loops.transform import accesses
-from cnncc.loops.walk import statements, subindices
 from cnncc.passes.lower import Kernel
-from cnncc.targets.cpu.lane import NotInTile, spaced
-from cnncc.targets.cpu.schedule import choose, narrowed, near_weights
+from cnncc.targets.cpu.emit import emit
+from cnncc.targets.cpu.emitted import Memory
+from cnncc.targets.cpu.halo import borders
+from cnncc.targets.cpu.schedule import narrowed, near_weights
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType
 
-APART = (1, 2)  # elements from lane to lane that are loaded as vectors
 WIDE = 32  # bytes of a vector for which every processor starts two multiply-adds in a cycle
 
 
@@ -37,12 +34,11 @@ def by_columns(
         name for name, t in tensors.items() if name not in parts and _possible(t, lanes)
     )
     while found:
-        touching = [
-            _Touching.of(k, tensors, found, lanes) for k in kernels if found.intersection(k.tensors)
-        ]
-        kept = found.difference(*(t.refused() for t in touching))
+        touching = [k for k in kernels if found.intersection(k.tensors)]
+        kept = _needed(touching, found)
         if kept == found:
-            kept = _needed(touching, kept)
+            suffering = (k.tensors for k in touching if _suffers(k, tensors, kept, lanes))
+            kept = kept.difference(*suffering)
         if kept == found:
             break
         found = kept
@@ -68,83 +64,47 @@ def _filled(extent: int, lanes: int, most: int) -> float:
     return extent / (-(-extent // own) * own) * min(own, most)
 
 
-def _needed(touching: Sequence[_Touching], found: frozenset[str]) -> frozenset[str]:
-    """Those that are computed, and what the kernels that compute them read along the lanes: an
-    image that is merely brought in lies as the others want it.
+def _needed(touching: Sequence[Kernel], found: frozenset[str]) -> frozenset[str]:
+    """Those that are computed, and what the kernels that compute them read: an image that is merely
+    brought in lies as the others want it.
     """
-    needed = {t for k in touching if k.kernel.nodes for t in k.kernel.writes if t in found}
-    while True:
-        more = {
-            t
-            for k in touching
-            if needed.intersection(k.kernel.writes)
-            for t in k.along()
-            if t in found and t not in needed
-        }
-        if not more:
-            return frozenset(needed)
+    needed: set[str] = set()
+    more = {t for k in touching if k.nodes for t in k.writes if t in found}
+    while not more <= needed:
         needed |= more
+        more = {t for k in touching if needed.intersection(k.writes) for t in k.reads if t in found}
+    return frozenset(needed)
 
 
-@dataclass(frozen=True)
-class _Touching:
-    """A kernel that touches some of the tensors, if these have their columns fastest."""
+class _Form(NamedTuple):
+    """What of a kernel's text is slow: segments without lanes, and accesses that gather."""
 
-    kernel: Kernel
-    innermost: Mapping[str, int]  # by buffer
-    batched: frozenset[str]  # the buffers that hold activations
-    turned: frozenset[str]  # those that hold these
-    lane: Var
-    before: Var  # in the lanes if all are channels-last
+    scalar: int
+    strided: int
 
-    @staticmethod
-    def of(
-        kernel: Kernel, tensors: Mapping[str, Tensor], found: frozenset[str], lanes: int
-    ) -> _Touching:
-        pairs = list(zip(kernel.nest.buffers, kernel.tensors, strict=True))
-        batched = frozenset(b.name for b, t in pairs if tensors[t].type.batched)
-        turned = frozenset(b.name for b, t in pairs if t in found)
-        usual = {b.name: tensors[t].innermost or 0 for b, t in pairs}
-        innermost = {b.name: len(b.extents) - 1 if t in found else usual[b.name] for b, t in pairs}
-        lane, before = (Var(choose(kernel.nest, i, lanes).vector) for i in (innermost, usual))
-        return _Touching(kernel, innermost, batched, turned, lane, before)
 
-    def refused(self) -> set[str]:
-        """The tensors that this kernel wants channels-last: all, where its lanes would gather what
-        it reads or writes of one of them, or of another activation than before.
-        """
-        written = {
-            s.buffer for s in statements(self.kernel.nest.body) if isinstance(s, Store | Accumulate)
-        }
-        for buffer, axis, step in self._steps():
-            if buffer not in self.turned and self.lane == self.before:
-                continue
-            most = APART[:1] if buffer in written else APART
-            if axis != self.innermost[buffer] or step not in most:
-                return set(self.kernel.tensors)
-        return set()
+def _suffers(
+    kernel: Kernel, tensors: Mapping[str, Tensor], found: frozenset[str], lanes: int
+) -> bool:
+    now = _form(kernel, tensors, frozenset(), lanes)
+    then = _form(kernel, tensors, found, lanes)
+    return then.scalar > now.scalar or then.strided > now.strided
 
-    def along(self) -> set[str]:
-        """The tensors that it touches along the lanes."""
-        names = {
-            b.name: t for b, t in zip(self.kernel.nest.buffers, self.kernel.tensors, strict=True)
-        }
-        return {names[buffer] for buffer, _, _ in self._steps()}
 
-    def _steps(self) -> Iterator[tuple[str, int, int | None]]:
-        """Every axis along which the lanes touch an activation, and how far they are apart there;
-        None where that is not known.
-        """
-        nest = self.kernel.nest
-        for buffer, index in dict.fromkeys(accesses(nest.body)):
-            for axis, i in enumerate(index if buffer in self.batched else ()):
-                if self.lane in set(subindices(i)):
-                    yield buffer, axis, self._apart(i)
-
-    def _apart(self, i: Index) -> int | None:
-        try:
-            step, _ = spaced(i, self.lane)
-        except NotInTile:
-            return None
-        value = None if step is None else extent_of(step, self.kernel.nest.sizes)
-        return value if isinstance(value, int) else None
+def _form(
+    kernel: Kernel, tensors: Mapping[str, Tensor], found: frozenset[str], lanes: int
+) -> _Form:
+    """The form of a kernel if some tensors have their columns fastest."""
+    placed = {b.name: tensors[t] for b, t in zip(kernel.nest.buffers, kernel.tensors, strict=True)}
+    axes = {b: t.type.axes - 1 if t.name in found else t.innermost or 0 for b, t in placed.items()}
+    haloed = {
+        b
+        for b, border in borders(kernel.nest).items()
+        if (own := placed[b].border) and own.covers(border)
+    }
+    padded = {b for b, t in placed.items() if not t.type.batched and t.space != "outside"}
+    memory = Memory(axes, frozenset(haloed), frozenset(padded))
+    wide = any(t.type.dtype is DType.F64 for t in placed.values())
+    emitted = emit(kernel.nest, memory, DType.F64 if wide else DType.F32, lanes)
+    scalar = sum(s.schedule.lanes == 1 for s in emitted.segments)
+    return _Form(scalar, emitted.text.count("_strided"))
