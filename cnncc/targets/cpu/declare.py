@@ -166,7 +166,7 @@ class _Declaration:
             for buffer, name in zip(kernel.nest.buffers, kernel.tensors, strict=True):
                 if name not in self.tensors and name not in slices:
                     made = self._tensor(name, wanted.get(name), updated)
-                    # a border goes with the channels innermost
+                    # a border lies around rows of channels or of columns
                     if buffer.role == "out" and made.space != "outside" and not made.border:
                         fastest = _fastest_axis(kernel.nest, buffer, made.innermost or 0)
                         made = replace(made, innermost=fastest)

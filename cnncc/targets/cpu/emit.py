@@ -124,7 +124,7 @@ def _segment(
     _, body = parallel_loops(nest)
     if not any(isinstance(s, For) and s.kind is Kind.PARALLEL for s in statements(body)):
         if _by_rows(nest, memory):
-            nest = with_numbers(nest)
+            nest = with_numbers(nest)  # nobody else schedules it: no group has such kernels
         held, again, near = registers(lanes, dtype), not memory.in_place, near_weights(lanes, dtype)
 
         def scheduled(nest: Nest) -> Schedule:

@@ -18,7 +18,7 @@ from cnncc.targets.arrays import Array
 TRIED = 15  # calls that are timed, of each way
 WARM = 100  # calls of the team before: waking its threads takes half a millisecond
 AGAIN = 20_000  # calls until both ways are timed once more
-LONG = 50e-6  # seconds: a longer call is never faster alone
+LONG = 50e-6  # seconds: calls that take the team longer take one thread longer still
 
 
 class Ways(Protocol):
@@ -67,7 +67,7 @@ class Pace:
             return
         self._times.append(self._clock() - start)
         together, alone = self._times[:TRIED], self._times[TRIED:]
-        if len(together) == TRIED and median(together) > LONG:
-            self._tries = False
-        elif len(alone) >= TRIED:
-            self._alone, self._left, self._times = median(alone) < median(together), AGAIN, []
+        long = len(together) == TRIED and min(together) > LONG  # the fastest: others may use a core
+        if long or len(alone) >= TRIED:
+            faster = not long and median(alone) < median(together)
+            self._alone, self._left, self._times = faster, AGAIN, []

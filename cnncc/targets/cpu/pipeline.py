@@ -72,7 +72,9 @@ class _Types(BaseTypeInference):
 
 class _Lower(Lower):
     def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
-        """As Numba's, without asking for the signature once more."""
+        """As Numba's, without asking for the signature once more, and without what it does for
+        constant operands such as the 2 of `x ** 2`, which emitted text does not have.
+        """
         if expr.op != "binop":  # `a += b` has been typed as such, and becomes `a = a + b` here
             return super().lower_binop(resty, expr, op)
         signature = self.fndesc.calltypes[expr]
