@@ -25,6 +25,14 @@ NET = """net n {
 }"""
 
 
+NARROW = """net n {
+  input x: f32[1, 20, 28]
+  a = x -> conv(6, 5x5, pad = 2) -> tanh
+  b = a -> conv(4, 3x3, pad = 1)
+  output y = b -> maxpool(3x3, stride = 2, pad = 1, fit = floor)
+}"""  # of which all activations lie row by row
+
+
 def test_calls_that_do_not_wait_for_each_other_are_one_phase() -> None:
     slots = [Slot("a", TensorType(DType.F32, (4,))), Slot("b", TensorType(DType.F32, (4,)))]
     calls = [
@@ -42,6 +50,20 @@ def test_calls_that_do_not_wait_for_each_other_are_one_phase() -> None:
     ]
 
 
+def test_an_entry_for_one_thread_makes_plain_calls() -> None:
+    slots = [Slot("a", TensorType(DType.F32, (4,)))]
+    calls = [
+        Call("m.border", (0,), 0, ("border",), with_next=True),
+        Call("m.work", (0,), 7, ("work",)),
+    ]
+    text = entry_text("t", slots, calls, alone=True)
+    assert "step" not in text
+    assert [line.strip() for line in text.splitlines() if line.startswith("    kernel")] == [
+        "kernel_0(t0, table, 1, 0, 1)",
+        "kernel_1(t0, table, 8, 0, 1)",
+    ]
+
+
 def test_no_border_has_a_phase_of_its_own() -> None:
     runtime = cnncc.compile(NET)._programs.inference
     assert isinstance(runtime, Runtime)
@@ -52,18 +74,23 @@ def test_no_border_has_a_phase_of_its_own() -> None:
     assert text.count("    step(") == len(steps) - len(borders)
 
 
+@pytest.mark.parametrize("net", [NET, NARROW])
 @pytest.mark.parametrize("batch", [1, 5])
-def test_borders_are_whole_whoever_fills_them(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_borders_are_whole_whoever_fills_them(
+    net: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of memory that holds NaN before every call, by threads that share even the smallest step: of
     zeros around signed numbers for convolutions, too large for the maximum, and -inf for it.
     """
     monkeypatch.setattr(work, "AGREEING", 0.0)
     monkeypatch.setattr(work, "PIECE", 1.0)
     monkeypatch.setattr(binding, "ArenaPool", partial(ArenaPool, poison=True))
-    x = np.random.default_rng(3).standard_normal((batch, 16, 9, 9)).astype(np.float32)
-    expected = cnncc.compile(NET, target="interp", seed=1)(x)
+    interp = cnncc.compile(net, target="interp", seed=1)
+    shape = interp.network.inference.graph["x"].type.shape
+    x = np.random.default_rng(3).standard_normal((batch, *shape)).astype(np.float32)
+    expected = interp(x)
     for threads in (1, 2, 3):
-        model = cnncc.compile(NET, num_threads=threads, seed=1)
+        model = cnncc.compile(net, num_threads=threads, seed=1)
         for _ in range(3):
             assert same_bits(model(x), expected)
 
