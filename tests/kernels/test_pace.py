@@ -10,6 +10,7 @@ from cnncc.targets.cpu.pace import AGAIN, LONG, TRIED, WARM, Pace
 from tests.kernels.primitives import same_bits
 
 JOB = np.zeros(4, np.int64)
+ONCE_MORE = AGAIN + 1 + WARM + 2 * TRIED  # calls from one trial's end to that of the next
 
 
 class Fake:
@@ -55,12 +56,12 @@ def test_calls_go_the_faster_way(together: float, alone: float, way: str) -> Non
 def test_what_has_changed_is_found_out() -> None:
     team = Fake(9e-6, 8e-6)
     pace = pace_of(team)
-    calls(pace, team, WARM + 2 * TRIED + AGAIN)
+    calls(pace, team, WARM + 2 * TRIED)
     team.times["run"] = 4e-6
-    calls(pace, team, 2 * (WARM + 2 * TRIED))
+    calls(pace, team, ONCE_MORE)
     assert calls(pace, team, 100) == {"run": 100, "alone": 0}
     team.times["run"] = 9e-6
-    calls(pace, team, AGAIN + 2 * TRIED)
+    calls(pace, team, ONCE_MORE)
     assert calls(pace, team, 100) == {"run": 0, "alone": 100}
 
 
@@ -88,8 +89,19 @@ def test_a_core_that_was_busy_during_a_trial_is_tried_again() -> None:
     team.times["run"] = 2 * LONG
     assert calls(pace, team, TRIED)["run"] == TRIED
     team.times["run"] = 9e-6
-    calls(pace, team, AGAIN + 2 * TRIED)
+    calls(pace, team, ONCE_MORE)
     assert calls(pace, team, 100) == {"run": 0, "alone": 100}
+
+
+def test_threads_that_slept_are_woken_before_they_are_timed() -> None:
+    team = Fake(8e-6, 9e-6)
+    pace = pace_of(team)
+    calls(pace, team, WARM + 2 * TRIED + AGAIN)
+    team.times["run"] = 16e-6  # the caller does their part
+    calls(pace, team, WARM // 2)
+    team.times["run"] = 8e-6
+    calls(pace, team, WARM + 2 * TRIED)
+    assert calls(pace, team, 100)["run"] == 100
 
 
 def test_both_ways_leave_the_same_bits() -> None:

@@ -17,7 +17,7 @@ from cnncc.targets.arrays import Array
 
 TRIED = 15  # calls that are timed, of each way
 WARM = 100  # calls of the team before: waking its threads takes half a millisecond
-AGAIN = 20_000  # calls until both ways are timed once more
+AGAIN = 5_000  # calls until both ways are timed once more
 LONG = 50e-6  # seconds: calls that take the team longer take one thread longer still
 
 
@@ -36,13 +36,14 @@ class Pace:
     then worth less, and a later trial corrects it.
     """
 
-    __slots__ = ("_alone", "_clock", "_left", "_team", "_times", "_tries")
+    __slots__ = ("_alone", "_clock", "_left", "_team", "_times", "_tries", "_warm")
 
     def __init__(self, team: Ways, clock: Callable[[], float] = perf_counter) -> None:
         self._team, self._clock = team, clock
         self._alone = False
         self._tries = team.size > 1
         self._left = WARM
+        self._warm = True  # the last calls were so many of the team
         self._times: list[float] = []  # of a trial: those of the team, then those of the caller
 
     def run(self, entry_address: int, job: Array, place: int) -> None:
@@ -56,18 +57,18 @@ class Pace:
             self._team.run(entry_address, job, place)
 
     def _try(self, entry_address: int, job: Array, place: int) -> None:
-        if self._alone and not self._times:
-            self._alone, self._left = False, WARM
+        if not self._warm:
+            self._warm, self._alone, self._left = True, False, WARM
+            self._team.run(entry_address, job, place)
+            return
         start = self._clock()
         if len(self._times) < TRIED:
             self._team.run(entry_address, job, place)
         else:
             self._team.alone(entry_address, job, place)
-        if self._left > 0:
-            return
         self._times.append(self._clock() - start)
         together, alone = self._times[:TRIED], self._times[TRIED:]
         long = len(together) == TRIED and min(together) > LONG  # the fastest: others may use a core
         if long or len(alone) >= TRIED:
-            faster = not long and median(alone) < median(together)
-            self._alone, self._left, self._times = faster, AGAIN, []
+            self._alone = not long and median(alone) < median(together)
+            self._warm, self._left, self._times = False, AGAIN, []
