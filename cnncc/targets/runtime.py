@@ -198,7 +198,7 @@ class Runtime:
             room = self.limit - self.store.bytes_besides(outline.kept)
 
             def fits(batch: int) -> bool:
-                return outline.need(batch, symbols, room).peak <= room
+                return outline.need(batch, symbols).peak <= room
 
             found = outline.portion(shape.batch, symbols, fits)
             if len(self._portions) >= SHAPES:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncc.errors import Diagnostic, SpecError
 from cnncc.graph.sources import Constant
-from cnncc.passes.plan import Plan
+from cnncc.passes.plan import Plan, plan
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.arena import ArenaPool, address_of, aligned_bytes
 from cnncc.targets.cpu.layout import Placement
@@ -166,9 +166,9 @@ def bind(
     values = {**symbols, "*": batch}
     places = placements(program.tensors, batch, symbols, program.lanes)
     sizes = {n: places[n].bytes for n in program.lives}
+    arena = plan(program.lives, sizes)
     kept = lasting(program.tensors, places)
     held = sum(kept.values()) + store.bytes_besides(kept)
-    arena = program.outline.arena(sizes, limit - held)
     if arena.size + held > limit:
         raise SpecError(_too_large(arena.size, held, limit, sizes, batch, whole or batch))
     arenas = max(1, min(arenas, (limit - held) // max(arena.size, 64)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnncc.graph.ir import Graph, Node
 from cnncc.passes.fuse import Fused
-from cnncc.passes.plan import Life, Plan, plan
+from cnncc.passes.plan import Life, plan
 from cnncc.passes.storage import macs
 from cnncc.targets.cpu.declare import declare, tensors_of, with_prepared
 from cnncc.targets.cpu.layout import Placement, place
@@ -23,8 +23,6 @@ from cnncc.targets.cpu.machine import (
 from cnncc.targets.cpu.portions import FAR, NEAR, Traffic, Work, largest_that_fits, samples_at_once
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType, TensorType, evaluate, product
-
-FEW = 3 << 19  # bytes of activations that stay in the caches of the cores as they are
 
 
 @dataclass(frozen=True)
@@ -67,28 +65,11 @@ class Outline:
     touched: tuple[Touch, ...]
     lanes: int
 
-    def need(self, batch: int, symbols: Mapping[str, int], limit: int) -> Need:
-        """What a run of `batch` samples at once holds, where at most `limit` bytes may be held."""
+    def need(self, batch: int, symbols: Mapping[str, int]) -> Need:
+        """What a run of `batch` samples at once holds."""
         places = placements(self.tensors, batch, symbols, self.lanes)
-        kept = sum(lasting(self.tensors, places).values())
-        sizes = {name: places[name].bytes for name in self.lives}
-        return Need(self.arena(sizes, limit - kept).size, kept, batch)
-
-    def arena(self, sizes: Mapping[str, int], room: int) -> Plan:
-        """Where the tensors of a run lie. Where those of inference are few, and fit the room, each
-        has memory of its own: elsewhere a core writes what another has read before, and fetches it
-        from there first, which costs more than the caches gain from less memory.
-        """
-        if sum(sizes.values()) > min(FEW, room) or len(self.phases) > 1 or self.graph.updates:
-            return plan(self.lives, sizes)
-        end = max((life.last for life in self.lives.values()), default=0)
-        apart = plan(dict.fromkeys(self.lives, Life(0, end)), sizes)
-        return Plan(apart.offsets, apart.size, self.lives)
-
-    @cached_property
-    def phases(self) -> frozenset[int]:
-        """The phases of a run, without that of what is prepared."""
-        return frozenset(t.phase for t in self.touched if t.phase >= 0)
+        arena = plan(self.lives, {name: places[name].bytes for name in self.lives})
+        return Need(arena.size, sum(lasting(self.tensors, places).values()), batch)
 
     @cached_property
     def kept(self) -> frozenset[str]:
@@ -116,8 +97,8 @@ class Outline:
         joined = any(
             g[name].type.batched for n in g.nodes if not n.type.batched for name in n.inputs
         )
-        several = len(self.phases) > 1
-        return all(n.type.batched for n in ends) and not (joined or g.updates or several)
+        phases = {t.phase for t in self.touched if t.phase >= 0}
+        return all(n.type.batched for n in ends) and not (joined or g.updates or len(phases) > 1)
 
     def traffic(self, symbols: Mapping[str, int]) -> Traffic:
         """What the steps of inference do and touch."""
@@ -172,8 +153,8 @@ def needed(
     lives = declared.lives([t.tensors for t in touched])
     outline = Outline(fused.graph, declared.tensors, lives, touched, lanes)
     values, most = symbols or {}, default_limit() if limit is None else limit
-    portion = outline.portion(batch, values, lambda n: outline.need(n, values, most).peak <= most)
-    return outline.need(portion, values, most)
+    portion = outline.portion(batch, values, lambda n: outline.need(n, values).peak <= most)
+    return outline.need(portion, values)
 
 
 def placements(
