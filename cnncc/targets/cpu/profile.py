@@ -31,6 +31,8 @@ from cnncc.tensor import TensorType
 Timer = Callable[["Step | None", Callable[[], object]], float]
 """Runs a step of an entry, or (None) something else, and says how many seconds it took."""
 
+LEAST = 1e-9  # seconds of a step that takes less than the clock can tell from an empty one
+
 
 def stopwatch(step: Step | None, run: Callable[[], object]) -> float:
     """The timer that measures."""
@@ -130,7 +132,7 @@ def profile(
     overhead = min(empty for empty, _ in rounds)
     times = zip(*(seconds for _, seconds in rounds[1:]), strict=True)
     return tuple(
-        _step_time(binding, step, symbols or {}, max(statistics.median(own) - overhead, 0.0))
+        _step_time(binding, step, symbols or {}, max(statistics.median(own) - overhead, LEAST))
         for step, own in zip(stepwise.steps, times, strict=True)
     )
 
