@@ -50,36 +50,35 @@ def with_numbers(nest: Nest) -> Nest:
 
 
 def _without_single(body: Body, nest: Nest) -> Body:
-    found: list[Body] = []
+    found: list[Statement] = []
     for s in body:
         match s:
             case For(var, extent, kind, inner):
                 inner = _without_single(inner, nest)
                 size = nest.sizes.get(extent.name) if isinstance(extent, Size) else None
                 if kind is Kind.SERIAL and (extent == Int(1) or size == 1):
-                    found.append(substitute(inner, {var: Int(0)}))
+                    found += substitute(inner, {var: Int(0)})
                 else:
-                    found.append((For(var, extent, kind, inner),))
+                    found.append(For(var, extent, kind, inner))
             case Guard(condition, inner):
-                found.append((Guard(condition, _without_single(inner, nest)),))
+                found.append(Guard(condition, _without_single(inner, nest)))
             case _:
-                found.append((s,))
-    return tuple(s for part in found for s in part)
+                found.append(s)
+    return tuple(found)
 
 
 def unrolled(body: Body, names: Names, most: int) -> Body:
     """The body with each innermost serial loop of at most so many turns written out."""
-    return tuple(
-        new
-        for s in body
-        for new in (
-            (Guard(s.condition, unrolled(s.body, names, most)),)
-            if isinstance(s, Guard)
-            else _loop(s, names, most)
-            if isinstance(s, For)
-            else (s,)
-        )
-    )
+    found: list[Statement] = []
+    for s in body:
+        match s:
+            case For():
+                found += _loop(s, names, most)
+            case Guard(condition, inner):
+                found.append(Guard(condition, unrolled(inner, names, most)))
+            case _:
+                found.append(s)
+    return tuple(found)
 
 
 def _loop(loop: For, names: Names, most: int) -> Body:

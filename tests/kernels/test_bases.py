@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cnncc
-from cnncc.loops.ir import Index, Int, Size, Var, add, mul
+from cnncc.loops.ir import Add, Index, Int, Mul, Size, Var, add, mul
 from cnncc.targets.cpu.bases import FEWEST, named
 
 CORNER = (Size("x_at"), mul(Var("n"), Size("x_step0")), mul(Size("lo"), mul(Int(-1), Size("w"))))
@@ -24,9 +24,12 @@ def value(i: Index, known: dict[str, int]) -> int:
             return n
         case Var(name) | Size(name):
             return known[name]
+        case Add(a, b):
+            return value(a, known) + value(b, known)
+        case Mul(a, b):
+            return value(a, known) * value(b, known)
         case _:
-            a, b = value(i.a, known), value(i.b, known)  # type: ignore[union-attr]
-            return a + b if type(i).__name__ == "Add" else a * b
+            raise AssertionError(f"{i} is no sum of products")
 
 
 def window(down: int, along: int) -> list[tuple[str, Index]]:

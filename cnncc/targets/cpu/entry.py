@@ -64,7 +64,7 @@ def entry_text(
 
     Every thread reads the guard's number after all earlier calls are done, and so decides alike.
     `alone`: for teams of one thread, which does every kernel's work as a whole; such a text takes
-    a third of the time to compile.
+    half of the time to compile.
     """
     later = guarded.calls if guarded else ()
     every = [*calls, *later]

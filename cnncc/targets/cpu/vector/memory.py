@@ -124,7 +124,7 @@ class _Access:
         return ["stride"] * self.strided + ["count"] * self.counted
 
 
-_SECOND = 2  # a stride that is known
+_SECOND = object()  # in the place of a stride: 2, known when the code is made
 _DENSE, _TAIL = _Access(False, False), _Access(False, True)
 _STRIDED, _STRIDED_TAIL = _Access(True, False), _Access(True, True)
 _EVERY_SECOND, _EVERY_SECOND_TAIL = _Access(False, False, True), _Access(False, True, True)
