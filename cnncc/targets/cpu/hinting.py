@@ -6,12 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from cnncc.loops.ir import Body, Fetch, For, Guard, Int, Load, Size, Var, add, mul
+from cnncc.loops.ir import Body, Fetch, For, Guard, Index, Int, Load, Size, Var, add, mul
 from cnncc.loops.walk import subindices, values
-from cnncc.targets.cpu.coming import AHEAD, Behind, Coming, Inputs, Line
+from cnncc.targets.cpu.coming import AHEAD, Behind, Coming, Hint, Inputs, Line, Weights
 from cnncc.targets.cpu.emitted import Derived
+from cnncc.targets.cpu.layout import ALIGN
+from cnncc.targets.cpu.turns import later
 from cnncc.targets.cpu.values import ValuePrinter
+
+MOST_APIECE = 8  # weights that a tile's turn fetches, where turns are written out: two vectors of
+# eight lanes for half as many tiles of six positions as a map of 7x7 has
 
 
 @dataclass
@@ -38,30 +44,48 @@ class HintPrinter(ValuePrinter):
                 arguments = self._shape(steps.spread), v.buffer, place, *self._apart(steps)
                 yield pad + self.call("prefetch_tile", *arguments)
 
-    def _fetched(self, loop: For, pad: str) -> Iterator[str]:
-        """The hints of a tile's innermost loop on what comes next."""
+    def _fetched(self, loop: For, pad: str, turns: int = 1) -> Iterator[str]:
+        """The hints of a tile's innermost loop on what comes next, where so many of its turns are
+        written out.
+        """
         for hint in self.coming.of(loop, self.positions, self.place) if self.coming else ():
-            if isinstance(hint, Inputs):
+            if turns > 1 and isinstance(hint, Inputs):
+                continue  # narrow tiles: pieces so few that a processor follows them by itself
+            word, buffer, place, each = self._hint(hint, loop.var)
+            places = [later(place, loop.var, turn) for turn in range(turns)]
+            if turns > 1 and each:  # line after line, from one pointer
+                line = ALIGN // self.nest.buffer(buffer).dtype.bytes
+                places = [add(place, at) for at in range(0, turns * each, line)]
+            for at in places:
+                yield pad + self.call(word, buffer, self.index(at))
+
+    def _hint(self, hint: Hint, var: str) -> tuple[str, str, Index, int]:
+        """Its word, what it fetches from where, and how many elements in a turn (0: that is not
+        known, or not one after the other).
+        """
+        match hint:
+            case Inputs():
                 apiece = self._derived(hint.apiece, 0, "apiece")
-                place = self.index(add(hint.start, mul(hint.channel, apiece)))
-                yield pad + self.call("prefetch", hint.buffer, place)
-                continue
-            if isinstance(hint, Line):
-                yield pad + self.call("prefetch_nearby", hint.buffer, self.index(hint.place))
-                continue
-            if isinstance(hint, Behind):
+                place = add(hint.start, mul(hint.channel, apiece))
+                return "prefetch", hint.buffer, place, hint.apiece.positions
+            case Line():
+                return "prefetch_nearby", hint.buffer, hint.place, 0
+            case Behind():
                 tile, turn = (
                     self._derived(hint.share, k, w) for k, w in enumerate(("tile", "turn"))
                 )
-                part = add(mul(hint.tile, tile), mul(Var(loop.var), turn))
-                place = self.index(add(Size(f"{AHEAD}_at"), part))
-                yield pad + self.call("prefetch_nearby", AHEAD, place)
-                continue
-            words = ("further", "before", "each")
-            further, before, each = (self._derived(hint.next, k, w) for k, w in enumerate(words))
-            part = add(mul(hint.position, before), mul(Var(loop.var), each))
-            place = self.index(add(add(hint.start, further), part))
-            yield pad + self.call("prefetch_nearby", hint.buffer, place)
+                part = add(mul(hint.tile, tile), mul(Var(var), turn))
+                return "prefetch_nearby", AHEAD, add(Size(f"{AHEAD}_at"), part), 0
+            case Weights():
+                words = ("further", "before", "each")
+                further, before, each = (
+                    self._derived(hint.next, k, w) for k, w in enumerate(words)
+                )
+                part = add(mul(hint.position, before), mul(Var(var), each))
+                place = add(add(hint.start, further), part)
+                return "prefetch_nearby", hint.buffer, place, MOST_APIECE
+            case _:
+                assert_never(hint)
 
     def _derived(self, of: Derived, which: int, word: str) -> Size:
         """An integer that follows from others, under a name that begins with the word."""

@@ -52,6 +52,7 @@ from cnncc.targets.cpu.lane import (
     NotInTile,
 )
 from cnncc.targets.cpu.runs import alive, assigned, defined, is_long, refs, runs_of
+from cnncc.targets.cpu.turns import in_a_row, turns_at_once, turns_of
 from cnncc.targets.cpu.values import SAME
 
 TILE_STATEMENTS = 8  # a loop body of so many statements, counted per part, is a register tile
@@ -180,16 +181,20 @@ class Printer(HintPrinter):
                     yield from self._taps(replace(s, body=inner), columns, pad)
                     return
                 pair = self._turns(replace(s, body=inner))
-                if pair is None:
+                straight = not any(isinstance(t, For) for t in inner)
+                tile = straight and len(inner) * self.positions * self.vectors >= TILE_STATEMENTS
+                turns = self._at_once(extent, inner) if tile else 1
+                if pair:
+                    yield from self._pair(pair, var, inner, pad)
+                elif turns > 1:
+                    yield f"{pad}for {var} in range(0, {self.index(extent)}, {turns}):"
+                    yield from self._written_out(var, inner, turns, pad + "    ")
+                else:
                     yield f"{pad}for {var} in range({self._trips(extent, inner)}):"
                     yield from self._turn(inner, pad + "    ")
-                else:
-                    yield from self._pair(pair, var, inner, pad)
-                work = len(inner) * self.positions * self.vectors
-                innermost = not _has_loops(inner)
-                if innermost and self.positions > 1:
-                    yield from self._fetched(replace(s, body=inner), pad + "    ")
-                if work >= TILE_STATEMENTS and not any(isinstance(t, For) for t in inner):
+                if not _has_loops(inner) and self.positions > 1:
+                    yield from self._fetched(replace(s, body=inner), pad + "    ", turns)
+                if tile:
                     # Unrolled, a tile no longer fits the registers. At the end: LLVM takes nothing
                     # that could fail, such as a division, out of a loop from behind it.
                     yield f"{pad}    {self.word('keep_rolled')}()"
@@ -240,6 +245,33 @@ class Printer(HintPrinter):
             for s in substitute(body, {loop.var: Int(tap)}):
                 yield from self._statement(s, pad)
         yield f"{pad}{self.word('keep_rolled')}()"  # the loop around them
+
+    def _at_once(self, extent: Index, body: Body) -> int:
+        """How many turns of a tile's innermost loop are written out."""
+        if self.positions == 1:
+            return 1
+        if isinstance(extent, Size) and extent.name in self.derived:
+            pair, _ = self.derived[extent.name]
+            extent = pair.inner if isinstance(pair, Pair) else extent  # it divides both numbers
+        return turns_at_once(body, extent, self.nest.sizes, self.registers)
+
+    def _written_out(self, var: str, body: Body, turns: int, pad: str) -> Iterator[str]:
+        """The body of a loop for so many turns, each after the loads of the one before."""
+        rows = list(in_a_row(body, var, self.place))
+        for number, row in enumerate(rows):
+            shape = self._shape(Spread(positions=True))
+            place = shape, row.load.buffer, self.index(row.place), self.index(row.step)
+            yield f"{pad}near{number} = {self.call('anchor', *place)}"
+        for turn, part in enumerate(turns_of(body, var, turns)):
+            if turn:
+                yield f"{pad}{self.word('keep_rolled')}()"
+            self.near = {
+                row.access(var, turn): self.call("load_near", f"near{number}", str(turn))
+                for number, row in enumerate(rows)
+            }
+            self._learn(part)
+            yield from self._turn(part, pad)
+        self.near = {}
 
     def _turn(self, body: Body, pad: str) -> Iterator[str]:
         """The body of a loop. Where it adds to no sum it may be long, and its addresses have names;

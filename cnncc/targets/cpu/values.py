@@ -64,6 +64,8 @@ class ValuePrinter(IndexPrinter):
     positions: int = 1  # of a register tile
     vectors: int = 1
     shapes: set[Shape] = field(default_factory=set)  # of tiles, constants of the module
+    near: dict[tuple[str, tuple[Index, ...]], str] = field(default_factory=dict)
+    """The texts of loads near others."""
     _spreads: dict[str, Spread] = field(default_factory=dict)  # of locals
 
     def _learn(self, body: Body) -> None:
@@ -178,7 +180,9 @@ class ValuePrinter(IndexPrinter):
     def _load(self, buffer: str, index: tuple[Index, ...]) -> str:
         element = self.nest.buffer(buffer).dtype
         place, steps = self.address(buffer, index)
-        if steps.lane is None and not steps.tiled:
+        if (buffer, index) in self.near:
+            text = self.near[buffer, index]
+        elif steps.lane is None and not steps.tiled:
             text = self.call("load1", buffer, place)
         else:
             apart = self._between_lanes(steps)

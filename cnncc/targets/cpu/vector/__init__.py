@@ -37,6 +37,8 @@ With NUMBA_DISABLE_JIT=1 the names mean their NumPy twins, which give the same b
     load_tile_tail(S, a, i, down, along, count)
     load_tile_strided(S, a, i, down, along, stride)
     load_tile_strided_tail(S, a, i, down, along, stride, count)
+    anchor(S, a, i, down)                    where load_near finds the numbers at i + p * down
+    load_near(c, k)                          those k elements further on, a number in the text
     load_tile_second(S, a, i, down, along)   load_tile_second_tail(S, a, i, down, along, count)
     store_tile(a, i, down, along, v)   store_tile_tail(a, i, down, along, v, count)
     store_tile_strided(a, i, down, along, stride, v)
@@ -65,6 +67,7 @@ from cnncc.targets.cpu.tile_shape import shape
 
 __all__ = [
     "absolute",
+    "anchor",
     "bf16_at",
     "bit_xor",
     "blank",
@@ -96,6 +99,7 @@ __all__ = [
     "load4",
     "load8",
     "load16",
+    "load_near",
     "load_second2",
     "load_second4",
     "load_second8",
@@ -277,11 +281,13 @@ if JIT:
         u8_at,
         u16_at,
     )
+    from cnncc.targets.cpu.vector.near import anchor, load_near
     from cnncc.targets.cpu.vector.rows import blank, from_memory, in_memory, put, take
     from cnncc.targets.cpu.vector.tile import pick, splat_tile
 else:
     from cnncc.targets.cpu.vector.twins import (
         absolute,
+        anchor,
         bf16_at,
         bit_xor,
         blank,
@@ -309,6 +315,7 @@ else:
         load4,
         load8,
         load16,
+        load_near,
         load_second2,
         load_second4,
         load_second8,

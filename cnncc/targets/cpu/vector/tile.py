@@ -30,7 +30,9 @@ from cnncc.targets.cpu.vector.types import Vector, ir_type, opaque, spread
 
 __all__ = [
     "Column",
+    "Near",
     "Tile",
+    "anchored",
     "elementwise",
     "lifted",
     "pack",
@@ -75,6 +77,27 @@ class _ColumnModel(models.PrimitiveModel):
     def __init__(self, manager: Any, column: Column) -> None:
         pointer = ir_type(column.part).as_pointer()
         super().__init__(manager, column, ir.LiteralStructType([pointer, _I64]))
+
+
+class Near(Tile):
+    """As a column, `offset` elements behind one whose pointers wait in registers: a pointer for
+    every few positions, and the step.
+    """
+
+    def __init__(self, element: Any, positions: int, offset: int = 0) -> None:
+        self.offset = offset
+        super().__init__(element, positions, 1, f"{offset} behind {positions} {element}")
+
+
+@register_model(Near)
+class _NearModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, near: Near) -> None:
+        super().__init__(manager, near, _pointers_and_step(near))
+
+
+def _pointers_and_step(near: Near) -> ir.Type:
+    count = -(-near.positions // _NEAR)
+    return ir.LiteralStructType([*[ir_type(near.part).as_pointer()] * count, _I64])
 
 
 class Computed(Tile):
@@ -166,8 +189,8 @@ class parts:
 
     def _make(self, p: Any, v: int) -> Any:
         t, builder = self.type, self.builder
-        if isinstance(t, Column):
-            number = builder.load(self._place(p))
+        if isinstance(t, (Column, Near)):
+            number = builder.load(self._place(p) if isinstance(t, Column) else self._near(p))
             number.align = t.part.bitwidth // 8
             return number
         if isinstance(t, Computed):
@@ -179,6 +202,13 @@ class parts:
             sig, code = t.word(None, *map(part_of, t.operands))
             return code(self.context, builder, sig, [o(p, v) for o in self._operands])
         return builder.extract_value(self.value, p * t.vectors + v)
+
+    def _near(self, p: int) -> Any:
+        """The pointer to the number of a position, from the nearest one in front that waits."""
+        builder, value = self.builder, self.value
+        pointer, step = (builder.extract_value(value, i) for i in (p // _NEAR, _last(value)))
+        behind = builder.gep(pointer, [builder.mul(step, _I64(p % _NEAR))], inbounds=True)
+        return builder.gep(behind, [_I64(self.type.offset)], inbounds=True)
 
     def _place(self, p: Any) -> Any:
         """The pointer to a column's number.
@@ -202,6 +232,21 @@ class parts:
             self._pointers[p - near] = opaque(builder, far)
         behind = builder.mul(step, _I64(near))
         return builder.gep(self._pointers[p - near], [behind], inbounds=True)
+
+
+def anchored(builder: Any, t: Near, first: Any, step: Any) -> Any:
+    """The LLVM value of numbers near pointers, of which LLVM does not see where they come from."""
+    value = ir.Constant(_pointers_and_step(t), ir.Undefined)
+    pointer = first
+    for i in range(-(-t.positions // _NEAR)):
+        far = builder.gep(pointer, [builder.mul(step, _I64(_NEAR))], inbounds=True) if i else first
+        pointer = opaque(builder, far)
+        value = builder.insert_value(value, pointer, i)
+    return builder.insert_value(value, step, _last(value))
+
+
+def _last(value: Any) -> int:
+    return len(value.type.elements) - 1
 
 
 def pack(builder: Any, t: Tile, values: list[Any]) -> Any:

@@ -168,6 +168,17 @@ def load_tile(shape: Shape, a: Array, i: int, down: int, along: int) -> Array:
     return load_tile_strided(shape, a, i, down, along, 1)
 
 
+def anchor(shape: Shape, a: Array, i: int, down: int) -> tuple[Shape, Array, int, int]:
+    """Where numbers of the positions lie."""
+    return shape, a, i, down
+
+
+def load_near(anchor: tuple[Shape, Array, int, int], offset: int) -> Array:
+    """The numbers so many elements further on."""
+    shape, a, i, down = anchor
+    return load_tile(shape, a, i + offset, down, 0)
+
+
 def store_tile_strided_tail(
     a: Array, i: int, down: int, along: int, stride: int, v: Array, count: int
 ) -> None:
