@@ -42,14 +42,18 @@ from cnncc.targets.cpu.machine import hungry_cache
 from cnncc.targets.cpu.widths import MORE_POSITIONS, POSITIONS, tile_cycles, tile_widths, with_rest
 from cnncc.tensor import DType, Extent, evaluate
 
-LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice
+LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice;
+# where vectors are half of one and registers are few, that costs less than what does not fit them
 NARROWEST = 4
 BATCHES = (8, 16, 32, 64)  # that a tile along the batch, which is not known, is chosen for
 
 
+FEW, MANY = 16, 32  # vector registers
+
+
 def registers(lanes: int, dtype: DType) -> int:
     """Vector registers of the instruction set that has so many lanes: those of 64 bytes are 32."""
-    return 32 if lanes * dtype.bytes >= 64 else 16
+    return MANY if lanes * dtype.bytes >= 64 else FEW
 
 
 def near_weights(lanes: int, dtype: DType) -> int:
@@ -144,7 +148,7 @@ def _chosen(
     lanes = narrowed(extent, lanes)
     block = block_lanes(extent, lanes) if lanes > 1 else 1
     if lanes > 1 and not reduces and block // lanes * _held_at_once(nest, body) > held:
-        block = max(lanes, LINE)
+        block = lanes if held == FEW else max(lanes, LINE)
     for group in _divisors(nest, vector):
         # blocks that do not cross groups see one group each
         if group % block:
