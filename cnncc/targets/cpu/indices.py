@@ -80,6 +80,7 @@ class IndexPrinter:
     dtype: DType  # of all values
     innermost: Mapping[str, int]  # for every buffer the axis that runs fastest
     group: Index | None = None  # the extent of the lane axis, where it is whole blocks
+    across: bool = field(default=False, kw_only=True)  # positions are blocks of lanes
     names: set[str] = field(default_factory=set, kw_only=True)  # words of the vector module
     arguments: dict[str, None] = field(default_factory=dict, kw_only=True)
     """Run-time integers, in order of first use."""
@@ -103,7 +104,9 @@ class IndexPrinter:
             fastest = axis == self.innermost[buffer]
             apart = Int(1) if fastest else Size(f"{buffer}_step{axis}")
             step, i = spaced(i, POSITION)
-            if step is not None:
+            if step is not None and fastest and self.across:
+                position = mul(step, Size(f"{buffer}_panel"))
+            elif step is not None:
                 position = mul(step, apart) if position is None else position + mul(step, apart)
             step, i = spaced(i, VECTOR)
             if step is not None:

@@ -12,7 +12,7 @@ from cnncc.loops.rewrite import Rewrite, substitute
 from cnncc.loops.split import Split
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.unroll import unrolled
-from cnncc.loops.walk import Names, names_of
+from cnncc.loops.walk import Names, indices, names_of
 from cnncc.targets.cpu.coming import Coming
 from cnncc.targets.cpu.emitted import ROWS_PER_TASK, Memory
 from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInTile
@@ -23,6 +23,8 @@ from cnncc.targets.cpu.widths import LATENCY
 from cnncc.tensor import DType
 
 TAPS = 7  # of a row of a window, written out
+BLOCKS_AT_ONCE = 2  # of a sample alone: the sums of one wait for each other, and read half of what
+# a cache gives
 
 
 def by_rows(nest: Nest, memory: Memory) -> bool:
@@ -70,6 +72,7 @@ class SegmentText:
             hungry=near_weights(schedule.lanes, dtype) > 0,
             coming=Coming(nest, self.schedule, memory.innermost, number, bool(memory.ahead)),
         )  # fmt: skip
+        self.together = self._some_blocks()
         self.lines = self._blocked() if schedule.blocked else self._streaming()
 
     # --- order of the work ---
@@ -126,7 +129,7 @@ class SegmentText:
             *self._decode(indent + 1),
         ]
         if s.lanes == 1 or s.whole_blocks:
-            return [*lines, *self._tiles(indent + 1, full=True)]
+            return [*lines, *self._tiles(indent + 1, full=True), *self._alone()]
         if s.only_tail:
             return [*lines, *self._tail(indent + 1)]
         return [
@@ -135,6 +138,7 @@ class SegmentText:
             *self._tiles(indent + 2, full=True),
             f"{pad}    else:",
             *self._tail(indent + 2),
+            *self._alone(),
         ]
 
     def _tail(self, indent: int) -> list[str]:
@@ -168,13 +172,59 @@ class SegmentText:
         if s.overlapping:
             whole += [f"{pad}    {start.name} = min({start.name}, {extent} - {s.width})"]
         whole += self._body(indent + 1, s.width, full=full)
-        if s.whole_tiles or s.overlapping:
+        if s.whole_tiles or s.overlapping or (full and self.together):
             return whole
         return [
             *whole,
-            f"{pad}for {s.tile} in range({extent} // {s.width} * {s.width}, {extent}):",
+            f"{pad}for {s.tile} in {self._left()}:",
             *self._body(indent + 1, 1, full=full),
         ]
+
+    def _left(self) -> str:
+        """The positions behind the whole tiles."""
+        extent, width = self._extent(self.schedule.tile), self.schedule.width
+        return f"range({extent} // {width} * {width}, {extent})"
+
+    def _alone(self) -> list[str]:
+        """The samples behind the whole tiles in a layer without positions, one by one: some blocks
+        of lanes at once, then the others.
+        """
+        s, n = self.schedule, BLOCKS_AT_ONCE
+        if not self.together:
+            return []
+        last = f"min(tasks * (share + 1) // shares, {self._extent(s.vector)} // {s.block})"
+        return [
+            "    begin = tasks * share // shares",
+            f"    end = {last}",
+            f"    for {s.tile} in {self._left()}:",
+            f"        for task in range(begin, end - {n - 1}, {n}):",
+            f"            k0 = task * {s.block}",
+            *self.together,
+            f"        for task in range(max(begin, end - (end - begin) % {n}), end):",
+            f"            k0 = task * {s.block}",
+            *self._body(3, 1, full=True),
+        ]
+
+    def _some_blocks(self) -> list[str]:
+        """The body for a sample and some blocks of lanes as one tile; empty where that has no form
+        or gains nothing.
+        """
+        s = self.schedule
+        one = s.tile == "i_n" and not s.rows and s.blocked and s.lanes > 1 and not self.stretches
+        if not one or s.whole_tiles or s.overlapping or s.only_tail or not s.vector:
+            return []
+        if any(isinstance(i, (Div, Mod)) and i.a == Var(s.vector) for i in indices(self.inside)):
+            return []  # of several groups
+        attempt = replace(self.printer.copy(), across=True, coming=None)
+        attempt.positions, attempt.vectors = BLOCKS_AT_ONCE, s.vectors
+        part = VECTOR * s.lanes if s.vectors > 1 else Int(0)
+        places: dict[str, Index] = {s.vector: BLOCK + POSITION * s.block + part + self._lane}
+        try:
+            lines = attempt.body(substitute(self.inside, places), 3)
+        except NotInTile:
+            return []
+        self.printer = replace(attempt, across=False, coming=self.printer.coming)
+        return lines
 
     def _streaming(self) -> list[str]:
         """Tasks are rows; lanes run innermost, so memory is touched in order."""
