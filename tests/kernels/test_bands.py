@@ -57,17 +57,18 @@ def test_every_tile_is_in_one_band_and_every_unit_is_a_register_tile(
     starts = [cut.start(b) for b in range(cut.bands + 1)]
     assert (starts[0], starts[-1]) == (0, tiles)
     assert all(a < b <= a + cut.most for a, b in pairwise(starts))
+    assert all(start % width == 0 for start in starts[:-1])
     if tiles >= width:
-        units = [tiles * u // cut.units for u in range(cut.units + 1)]
-        assert min(b - a for a, b in pairwise(units)) >= width
-        assert set(starts) <= set(units)
+        assert min(b - a for a, b in pairwise(starts)) >= width
+    shares = [cut.share(b) for b in range(cut.bands + 1)]
+    assert [tiles * share // cut.shares for share in shares] == starts
 
 
 @pytest.mark.parametrize("bands_", [1, 2, 5, 16, 17])
 @pytest.mark.parametrize("lots", [1, 2, 3, 16])
 def test_the_lot_of_a_band_is_the_one_that_runs_it(bands_: int, lots: int) -> None:
     lots = min(lots, bands_)
-    cut = Bands(bands_, bands_, bands_, lots)
+    cut = Bands(bands_, 1, bands_, bands_, lots)
     for lot in range(lots):
         for band in range(bands_ * lot // lots, bands_ * (lot + 1) // lots):
             assert cut.lot(band) == lot

@@ -36,18 +36,31 @@ ROOM = 0.5  # of the second-level cache: weights and activations stream through 
 
 @dataclass(frozen=True)
 class Bands:
-    """How the tiles of a call are cut. Units of at least one register tile are as equal as can be,
-    bands of units as well, and a lot is the bands that follow each other in one piece of memory.
+    """How the tiles of a call are cut. A unit is a register tile of `width` tiles, and the last one
+    has what is left besides. Bands of units are as equal as can be, and a lot is the bands that
+    follow each other in one piece of memory.
     """
 
     tiles: int
+    width: int
     units: int
     bands: int
     lots: int
 
     def start(self, band: int) -> int:
         """The first tile of a band."""
-        return self.tiles * (self.units * band // self.bands) // self.units
+        return self.tiles if band == self.bands else self.width * (self.units * band // self.bands)
+
+    @property
+    def shares(self) -> int:
+        """Into how many equal shares the kernels that go through tiles by number are cut, so that
+        every band begins with one: units, where no tiles are left.
+        """
+        return self.units if self.units * self.width == self.tiles else self.tiles
+
+    def share(self, band: int) -> int:
+        """The first share of a band."""
+        return self.start(band) * self.shares // self.tiles
 
     def lot(self, band: int) -> int:
         """The lot of a band: those of one lot follow each other."""
@@ -74,7 +87,7 @@ class Cut:
         most = max(int(ROOM * own_cache()) // (self.width * self.bytes), 1)
         lots = min(cores(), units)
         size = rows_per_task(units, 1, min(most, units), lots)
-        return Bands(tiles, units, -(-units // size), min(lots, -(-units // size)))
+        return Bands(tiles, self.width, units, -(-units // size), min(lots, -(-units // size)))
 
     def place(self, t: TensorType, batch: int, lanes: int) -> Placement:
         """The memory of a tensor between the kernels: a band for each lot."""

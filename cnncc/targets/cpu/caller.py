@@ -32,9 +32,10 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
     names = _names(dtypes)
     (spread, *spread_at), (multiply, *multiply_at), (join, *join_at) = _calls(kernels, names)
     integers = sum(k.integers for k in kernels)
-    here = "range(units * band // bands, units * (band + 1) // bands)"
+    shares = integers + TOUCH_INTEGERS  # the first of this band, and of the next one
+    here = f"range(table[own + {shares}], table[own + {shares + 1}])"
     body = [
-        f"            own = begin + band * {integers + TOUCH_INTEGERS}",
+        f"            own = begin + band * {shares + 2}",
         f"            touch_tiles({names[kernels[0].tensors[0]]}, table, own + {integers})",
         f"            for unit in {here}:",
         f"                {spread}({', '.join(spread_at)}, unit, units)",

@@ -103,7 +103,7 @@ class _Known(dict[str, int]):
 
 
 Counts = tuple[int, int, int]
-"""Of a step that runs several kernels: units, bands or strips, and lots."""
+"""Of a step that runs several kernels: shares of its units, bands or strips, and lots."""
 
 
 def _banded(
@@ -136,7 +136,9 @@ def _banded(
     op, x = spread.nodes[-1].op, placements[spread.tensors[0]]
     assert isinstance(op, WinogradInput)
     columns += [np.broadcast_to(value, bands.bands) for value in touched(op, x, starts)]
-    return (bands.units, bands.bands, bands.lots), np.stack(columns, axis=1).ravel()
+    shares = np.array([bands.share(b) for b in range(bands.bands + 1)], np.int64)
+    columns += [shares[:-1], shares[1:]]
+    return (bands.shares, bands.bands, bands.lots), np.stack(columns, axis=1).ravel()
 
 
 def _in_strips(
