@@ -152,15 +152,33 @@ def test_register_tiles_are_enough_where_cores_share_them_evenly(
 
 
 def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "cores", lambda: 4)
     monkeypatch.setattr(bands, "own_cache", lambda: 1 << 20)
     near(monkeypatch, 32 << 20)
+    monkeypatch.setattr(bands, "cores", lambda: 64)
     assert kernels_in_bands(fused(h=22, w=22)) == []
+    monkeypatch.setattr(bands, "cores", lambda: 4)
     if vector_lanes() > 1:
         assert kernels_in_bands(fused(h=60, w=60))
         assert kernels_in_bands(fused(batch=4, h=22, w=22)), "the tiles of all samples count"
     near(monkeypatch, 32 << 10)
     assert kernels_in_bands(fused(h=60, w=60)) == []
+
+
+@pytest.mark.parametrize(
+    ("tiles", "own", "less"),
+    [
+        (196, 512, False),  # 64 channels at 56x56: 3.6 MB between the kernels, and 16 bands
+        (784, 512, True),  # more than the last cache keeps
+        (196, 1024, True),
+    ],
+)
+def test_where_a_cache_is_small_and_the_last_one_near_bands_are_to_fetch_less(
+    tiles: int, own: int, less: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near(monkeypatch, 32 << 20)
+    monkeypatch.setattr(bands, "own_cache", lambda: own << 10)
+    monkeypatch.setattr(bands, "cores", lambda: 2)
+    assert bands._fetches_less(Cut(6, 18 << 10), tiles, 576 << 10) is less
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from cnncc.targets.cpu import schedule
 from cnncc.targets.cpu.declare import declare, with_prepared
 from cnncc.targets.cpu.emit import _emitted
 from cnncc.targets.cpu.layout import place
+from cnncc.targets.cpu.machine import vector_lanes
+from cnncc.targets.cpu.schedule import MANY, registers
 from cnncc.tensor import DType, TensorType
 from tests.kernels.joined import both_targets
 from tests.kernels.primitives import same_bits
@@ -106,7 +108,8 @@ def test_bits_do_not_depend_on_the_processor(
     }
     both = both_targets(graph)
     if net == "pool":
-        assert any("w_v_1 = splat_tile" in t for t in both.cpu.kernel_texts) == bool(cache)
+        room = registers(vector_lanes(), DType.F32) == MANY
+        assert any("w_v_1 = splat_tile" in t for t in both.cpu.kernel_texts) == bool(cache and room)
     cpu, interp = both.run(given)
     _emitted.cache_clear()
     assert [name for name in cpu if not same_bits(cpu[name], interp[name])] == []
