@@ -39,6 +39,7 @@ from cnncc.loops.split import PHASE
 from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.machine import hungry_cache
+from cnncc.targets.cpu.runs import assigned
 from cnncc.targets.cpu.widths import MORE_POSITIONS, POSITIONS, tile_cycles, tile_widths, with_rest
 from cnncc.tensor import DType, Extent, evaluate
 
@@ -311,15 +312,18 @@ def _terms(nest: Nest, vector: str) -> int:
 
 def _tile_variable(nest: Nest, loops: Mapping[str, Index], vector: str, others: list[str]) -> str:
     """The axis whose positions share the loads that run along the lanes: the widest last one of
-    those that do.
+    those that do. Where a window has no weights, its positions share what a row costs, and do not
+    wait for each other.
     """
     _, body = parallel_loops(nest)
-    shared = [v for v in _summed_loads(nest) if _uses(v, vector)]
+    summed = _summed_loads(nest)
+    shared = [v for v in summed if _uses(v, vector)]
+    pools = len(shared) == len(summed) and len(assigned(body)) == 1
     fit = [
         o
         for o in others
         if not o.endswith(PHASE)
-        and any(not _uses(v, o) for v in shared)
+        and (any(not _uses(v, o) for v in shared) or (pools and o.startswith("i_s")))
         and any(_uses(v, o) for v in values(body))
     ]
     if not fit:
