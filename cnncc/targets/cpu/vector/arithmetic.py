@@ -207,9 +207,17 @@ def copysign(typing: Any, x: Any, sign: Any) -> Any:
 
 def _better(builder: Any, sign: str, a: Any, b: Any) -> Any:
     """a if it compares as `sign` with b or is NaN, else b; x86 has compare and select as one
-    instruction."""
+    instruction. It stays one where NaN is put in by its bits: of two selects LLVM makes one by both
+    conditions.
+    """
     chosen = builder.select(builder.fcmp_ordered(sign, a, b), a, b)
-    return builder.select(builder.fcmp_unordered("uno", a, a), a, chosen)
+    is_nan = builder.fcmp_unordered("uno", a, a)
+    if not isinstance(a.type, ir.VectorType):
+        return builder.select(is_nan, a, chosen)
+    width = 64 if isinstance(a.type.element, ir.DoubleType) else 32
+    bits = ir.VectorType(ir.IntType(width), a.type.count)
+    nan = builder.or_(builder.bitcast(chosen, bits), builder.sext(is_nan, bits))
+    return builder.bitcast(nan, a.type)
 
 
 def _extreme(name: str, sign: str) -> Any:
