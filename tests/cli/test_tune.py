@@ -73,7 +73,8 @@ def tuned(times: Times, text: str = TEXT, exact: bool = False, **options: Any) -
 
 def algorithm_of(step: Step) -> int | None:
     """The m of the product of a step, 0 for a direct convolution of 3x3."""
-    for node in step.kernel.nodes if step.kernel else ():
+    kernels = [part.kernel for part in (step, *step.parts) if part.kernel]  # of bands: its parts'
+    for node in (node for kernel in kernels for node in kernel.nodes):
         if node.op.name == "winograd_product":
             return {16: F2, 36: F4}[node.type.shape[1]]  # type: ignore[index]
         if node.op.name == "conv" and node.op.window[0].size == 3:  # type: ignore[attr-defined]

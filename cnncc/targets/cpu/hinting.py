@@ -65,29 +65,25 @@ class HintPrinter(ValuePrinter):
         """
         match hint:
             case Inputs():
-                apiece = self._derived(hint.apiece, 0, "apiece")
+                apiece = self.derive(hint.apiece, 0, "apiece")
                 place = add(hint.start, mul(hint.channel, apiece))
                 return "prefetch", hint.buffer, place, hint.apiece.positions
             case Line():
                 return "prefetch_nearby", hint.buffer, hint.place, 0
             case Behind():
-                tile, turn = (
-                    self._derived(hint.share, k, w) for k, w in enumerate(("tile", "turn"))
-                )
+                tile, turn = (self.derive(hint.share, k, w) for k, w in enumerate(("tile", "turn")))
                 part = add(mul(hint.tile, tile), mul(Var(var), turn))
                 return "prefetch_nearby", AHEAD, add(Size(f"{AHEAD}_at"), part), 0
             case Weights():
                 words = ("further", "before", "each")
-                further, before, each = (
-                    self._derived(hint.next, k, w) for k, w in enumerate(words)
-                )
+                further, before, each = (self.derive(hint.next, k, w) for k, w in enumerate(words))
                 part = add(mul(hint.position, before), mul(Var(var), each))
                 place = add(add(hint.start, further), part)
                 return "prefetch_nearby", hint.buffer, place, MOST_APIECE
             case _:
                 assert_never(hint)
 
-    def _derived(self, of: Derived, which: int, word: str) -> Size:
+    def derive(self, of: Derived, which: int, word: str) -> Size:
         """An integer that follows from others, under a name that begins with the word."""
         known = next((n for n, found in self.derived.items() if found == (of, which)), None)
         count = sum(n.startswith(word) for n in self.derived)

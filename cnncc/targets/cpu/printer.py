@@ -302,7 +302,7 @@ class Printer(HintPrinter):
 
     def _pair(self, pair: Pair, var: str, body: Body, pad: str) -> Iterator[str]:
         """Two loops whose numbers of turns are integers of the kernel."""
-        outer, inner = (self.index(self._derived(pair, k, word)) for k, word in enumerate(TURNS))
+        outer, inner = (self.index(self.derive(pair, k, word)) for k, word in enumerate(TURNS))
         yield f"{pad}for {var} in range({outer}):"
         (loop,) = body
         assert isinstance(loop, For)

@@ -141,7 +141,8 @@ def _tile(s: Schedule) -> str:
     if s.lanes == 1:
         return "one by one"
     rest = "" if s.whole_blocks and s.whole_tiles else ", rest"
-    return f"{s.width} x {s.vectors} x {s.lanes}{rest}"
+    width = f"{s.width} and {s.rest}" if s.rest else f"{s.width}"
+    return f"{width} x {s.vectors} x {s.lanes}{rest}"
 
 
 def _located(steps: Sequence[Step]) -> list[tuple[int, Step]]:

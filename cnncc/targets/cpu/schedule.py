@@ -40,7 +40,14 @@ from cnncc.loops.transform import parallel_loops
 from cnncc.loops.walk import indices, statements, subindices, values
 from cnncc.targets.cpu.machine import hungry_cache
 from cnncc.targets.cpu.runs import assigned
-from cnncc.targets.cpu.widths import MORE_POSITIONS, POSITIONS, tile_cycles, tile_widths, with_rest
+from cnncc.targets.cpu.widths import (
+    MORE_POSITIONS,
+    POSITIONS,
+    second_width,
+    tile_cycles,
+    tile_widths,
+    with_rest,
+)
 from cnncc.tensor import DType, Extent, evaluate
 
 LINE = 16  # float32 numbers: less than a line of the cache at a time is read and written twice;
@@ -73,6 +80,7 @@ class Schedule:
     vectors: int  # vectors per block
     tile: str  # the parallel variable in registers, "" for none
     width: int  # positions per tile
+    rest: int  # positions of the tiles behind those, 0 where all are equal
     rows: tuple[str, ...]  # the other parallel variables, outermost first
     blocked: bool  # blocks of lanes outermost (weights stay in cache) or innermost (streams)
     whole_blocks: bool  # the lane axis is a multiple of a block: no tail code
@@ -168,8 +176,12 @@ def _chosen(
     if width == 1:
         tile, tile_extent = "", 1
     whole_tiles = isinstance(tile_extent, int) and tile_extent % width == 0
+    equal = held > FEW or not again or wanted or whole_tiles
+    rest = 0
+    if isinstance(tile_extent, int) and not equal and _multiplies(nest, vector, tile):
+        rest = second_width(tile_extent, width, vectors, held)
     return Schedule(
-        lanes, vector, vectors, tile, width,
+        lanes, vector, vectors, tile, width, rest,
         rows=tuple(_row_order(nest, vector, [v for v in others if v != tile])),
         blocked=reduces,
         whole_blocks=isinstance(extent, int) and extent % block == 0,
@@ -179,6 +191,16 @@ def _chosen(
         wide_tail=reduces and vectors > 1 and isinstance(extent, int)
         and extent % block > block - lanes,
     )  # fmt: skip
+
+
+def _multiplies(nest: Nest, vector: str, tile: str) -> bool:
+    """Whether positions of a map take numbers of their own times weights that they share, with
+    cycles to spare for nothing else.
+    """
+    summed = _summed_loads(nest)
+    numbers = any(_uses(v, tile) and not _uses(v, vector) for v in summed)
+    weights = any(_uses(v, vector) and not _uses(v, tile) for v in summed)
+    return tile.startswith("i_s") and numbers and weights
 
 
 def _sums(body: Body) -> bool:

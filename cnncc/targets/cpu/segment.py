@@ -19,7 +19,7 @@ from cnncc.targets.cpu.lane import BLOCK, LANE, POSITION, VECTOR, NotInTile
 from cnncc.targets.cpu.printer import Printer
 from cnncc.targets.cpu.schedule import Schedule, near_weights
 from cnncc.targets.cpu.stretches import Stretches, first, in_stretches
-from cnncc.targets.cpu.widths import LATENCY
+from cnncc.targets.cpu.widths import LATENCY, Mixed
 from cnncc.tensor import DType
 
 TAPS = 7  # of a row of a window, written out
@@ -165,6 +165,8 @@ class SegmentText:
         if not s.tile:
             return self._body(indent, 1, full=full)
         extent, start = self._extent(s.tile), Var(f"{s.tile}0")
+        if s.rest and s.overlapping:
+            return self._mixed(indent, full=full)
         if s.whole_tiles or s.overlapping:
             whole = [f"{pad}for {start.name} in range(0, {extent}, {s.width}):"]
         else:
@@ -178,6 +180,19 @@ class SegmentText:
             *whole,
             f"{pad}for {s.tile} in {self._left()}:",
             *self._body(indent + 1, 1, full=full),
+        ]
+
+    def _mixed(self, indent: int, *, full: bool) -> list[str]:
+        """Tiles of one width, and behind them of another one."""
+        s, pad, extent = self.schedule, "    " * indent, self._extent(self.schedule.tile)
+        mixed = Mixed(self.loops[s.tile], s.width, s.rest, s.vectors)
+        begin, start = self._size(self.printer.derive(mixed, 0, "mixed").name), f"{s.tile}0"
+        return [
+            f"{pad}for {start} in range(0, {begin}, {s.width}):",
+            *self._body(indent + 1, s.width, full=full),
+            f"{pad}for {start} in range({begin}, {extent}, {s.rest}):",
+            f"{pad}    {start} = min({start}, {extent} - {s.rest})",
+            *self._body(indent + 1, s.rest, full=full),
         ]
 
     def _left(self) -> str:

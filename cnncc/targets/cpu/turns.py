@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cnncc.loops.affine import extent_of
-from cnncc.loops.ir import Body, For, Guard, Index, Int, Load, Var
+from cnncc.loops.ir import Body, For, Guard, Index, Int, Load, Size, Var
 from cnncc.loops.rewrite import map_index, substitute
-from cnncc.loops.walk import values
+from cnncc.loops.walk import subindices, values
 from cnncc.targets.cpu.indices import Steps
 from cnncc.targets.cpu.lane import spaced
 from cnncc.targets.cpu.runs import defined, is_long
+from cnncc.targets.cpu.schedule import FEW
 from cnncc.tensor import Extent
 
 AT_ONCE = 4
-FEW_REGISTERS = 16
 
 Address = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 """The place of an element in the memory of its buffer, and the steps from there."""
@@ -33,10 +33,11 @@ def turns_at_once(body: Body, extent: Index, sizes: Mapping[str, Extent], regist
     extent wherever the nest is run.
     """
     straight = not any(isinstance(s, (For, Guard)) for s in body) and not is_long(body)
-    known = extent_of(extent, sizes)
-    if registers != FEW_REGISTERS or not straight or not isinstance(known, int):
+    own = all(i.name in sizes for i in subindices(extent) if isinstance(i, Size))
+    if registers != FEW or not straight or not own:
         return 1
-    return AT_ONCE if known % AT_ONCE == 0 else 1
+    known = extent_of(extent, sizes)
+    return AT_ONCE if isinstance(known, int) and known % AT_ONCE == 0 else 1
 
 
 def turns_of(body: Body, var: str, count: int) -> list[Body]:
