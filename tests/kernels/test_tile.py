@@ -167,6 +167,20 @@ def test_some_positions_of_a_tile(first, step, some):
     assert np.count_nonzero(twin != -77) == 32 * some
 
 
+@pytest.mark.parametrize("positions", [2, 4, 6, 8])
+@pytest.mark.parametrize("element", ["f32", "f64"])
+def test_numbers_near_an_anchor_are_those_behind_the_column(positions, element):
+    body = [
+        "near = anchor(NUMBERS, a, 2, 5)",
+        "tile = tile * load_near(near, 0)",
+        "tile = fma(load_near(near, 3), half * load_near(near, 1), tile)",
+        "store_tile(out, 5, 16, 8, tile)",
+    ]
+    lanes = 8 if element == "f32" else 4
+    compiled, twin = both(text_of(body, positions, 2, lanes, element), element, 200)
+    assert primitives.same_bits(compiled, twin)
+
+
 def test_a_tile_of_sums_stays_in_registers():
     machine = detect()
     if machine.isa != "avx512":
@@ -186,6 +200,7 @@ def test_a_tile_of_sums_stays_in_registers():
         ("take(shape_b, in_memory(tile), 0)", "no part"),
         ("load_tile(number, a, 0, 1, 1)", "a shape"),
         ("in_memory(number)", "a tile"),
+        ("load_near(tile, 1)", "an anchor"),
     ],
 )
 def test_what_is_no_tile_is_refused(line, complaint):
