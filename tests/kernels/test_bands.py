@@ -165,20 +165,21 @@ def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("tiles", "own", "less"),
+    ("tiles", "own", "weights", "less"),
     [
-        (196, 512, False),  # 64 channels at 56x56: 3.6 MB between the kernels, and 16 bands
-        (784, 512, True),  # more than the last cache keeps
-        (196, 1024, True),
+        (196, 512, 576, False),  # 64 channels at 56x56: 3.6 MB between the kernels, and 16 bands
+        (784, 512, 576, True),  # more than the last cache keeps
+        (196, 1024, 576, True),
+        (196, 512, 256, True),  # each core keeps all weights
     ],
 )
 def test_where_a_cache_is_small_and_the_last_one_near_bands_are_to_fetch_less(
-    tiles: int, own: int, less: bool, monkeypatch: pytest.MonkeyPatch
+    tiles: int, own: int, weights: int, less: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near(monkeypatch, 32 << 20)
     monkeypatch.setattr(bands, "own_cache", lambda: own << 10)
     monkeypatch.setattr(bands, "cores", lambda: 2)
-    assert bands._fetches_less(Cut(6, 18 << 10), tiles, 576 << 10) is less
+    assert bands._fetches_less(Cut(6, 18 << 10), tiles, weights << 10) is less
 
 
 @pytest.mark.parametrize(

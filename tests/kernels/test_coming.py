@@ -16,7 +16,7 @@ from cnncc.targets.cpu.coming import LINES_AHEAD, Apiece, Next
 from cnncc.targets.cpu.machine import detect, vector_lanes
 from cnncc.targets.cpu.program_step import Step
 from cnncc.targets.cpu.schedule import FEW, Schedule, registers
-from cnncc.targets.cpu.turns import AT_ONCE
+from cnncc.targets.cpu.turns import TURNS_AT_ONCE
 from cnncc.targets.load import load_module
 from cnncc.targets.runtime import Runtime
 from cnncc.tensor import DType
@@ -149,7 +149,7 @@ def test_a_dense_layer_of_a_batch_fetches_its_own_weights_line_by_line() -> None
     assert step.nest is not None
     block, line = schedule_of(step).block, 64 // step.nest.buffer("w").dtype.bytes
     hints = hinted(step, "w")
-    turns = range(AT_ONCE if FEW_REGISTERS else 1)
+    turns = range(TURNS_AT_ONCE if FEW_REGISTERS else 1)
     ends = [
         f"(i_f + {LINES_AHEAD + turn}) * w_step1{f' + {place}' if place else ''})"
         for place in range(0, max(block, line), line)

@@ -66,6 +66,16 @@ def test_what_the_text_of_a_map_has(name: str) -> None:
     assert ("mixed" in text) is (second_width(width, tile_widths(width, 2, 16)[0], 2, 16) > 0)
 
 
+def test_the_phases_of_a_transposed_map_are_tiles_of_one_width() -> None:
+    found = twice("[16, 13, 14]", "conv_transpose(16, 3x3, stride = 2, pad = 1)")
+    segments = [
+        s for step in found.cpu.program.steps if step.emitted for s in step.emitted.segments
+    ]
+    text = "\n".join(found.cpu.kernel_texts)
+    assert ("mixed" in text) is any(s.schedule.rest > 0 for s in segments)
+    agree(found, numbers(found, 2))
+
+
 def test_a_map_whose_extents_are_not_known_has_one_width() -> None:
     found = twice("[16, H, W]", "conv(16, 1x1)")
     text = "\n".join(found.cpu.kernel_texts)

@@ -148,6 +148,7 @@ KERNEL_WORDS = {
     *vector.__all__, *kwlist, "compiled", "kernel", "mixed_key", "inf", "nan", "range", "min",
     "table", "first", "share", "shares", "rows", "row", "rest", "task", "tasks", "blocks",
     "first_row", "k0", "k1", "left", "lane", "nth", "stretch0_0", "stretch0_1",
+    "begin", "end", "near0", "near1", "mixed0_0", "turns0_0", "length0_0",
 }  # fmt: skip
 
 

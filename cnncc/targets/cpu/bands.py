@@ -156,8 +156,8 @@ def _fetches_less(cut: Cut, tiles: int, weights: int) -> bool:
     """Whether bands of so many tiles spare more than they take: what lies between the kernels is
     neither written to a cache that all cores share nor read from there, but every band takes all
     weights. Where that cache is near, weights that stay in it cost next to nothing, if bands are
-    not as small as a small cache of a core makes them: there the kernels are apart as long as what
-    lies between them stays in the cache behind it, of which others use a part.
+    not as small as a small cache of a core makes them: there bytes decide too, as long as what lies
+    between the kernels stays in the cache behind it, of which others use a part.
     """
     between = tiles * cut.bytes
     small = own_cache() < ENOUGH and between <= last_cache() // 4

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cnncc.targets.cpu.touched import TOUCH_INTEGERS
 
-CALLER_INTEGERS = 4  # units, parts, lots, and where the integers of the first part begin
+CALLER_INTEGERS = 4  # units (of Winograd's transforms), parts, lots, and where those of parts begin
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ def band_text(kernels: Sequence[Callee], dtypes: Mapping[str, str]) -> str:
     names = _names(dtypes)
     (spread, *spread_at), (multiply, *multiply_at), (join, *join_at) = _calls(kernels, names)
     integers = sum(k.integers for k in kernels)
-    shares = integers + TOUCH_INTEGERS  # the first of this band, and of the next one
-    here = f"range(table[own + {shares}], table[own + {shares + 1}])"
+    first = integers + TOUCH_INTEGERS  # its first unit; behind it that of the next band
+    here = f"range(table[own + {first}], table[own + {first + 1}])"
     body = [
-        f"            own = begin + band * {shares + 2}",
+        f"            own = begin + band * {first + 2}",
         f"            touch_tiles({names[kernels[0].tensors[0]]}, table, own + {integers})",
         f"            for unit in {here}:",
         f"                {spread}({', '.join(spread_at)}, unit, units)",

@@ -11,11 +11,7 @@ from functools import lru_cache
 
 from cnncc.errors import CompilerBug
 from cnncc.loops.elementary import expand
-from cnncc.loops.ir import (
-    For,
-    Kind,
-    Nest,
-)
+from cnncc.loops.ir import For, Kind, Nest
 from cnncc.loops.key import NestKey, nest_key
 from cnncc.loops.split import Split, split_phases
 from cnncc.loops.transform import in_order, lift, parallel_loops

@@ -16,7 +16,7 @@ from cnncc.targets.cpu.layout import ALIGN
 from cnncc.targets.cpu.turns import later
 from cnncc.targets.cpu.values import ValuePrinter
 
-MOST_APIECE = 8  # weights that a tile's turn fetches, where turns are written out: two vectors of
+APIECE = 8  # weights that a tile's turn fetches, where turns are written out: two vectors of
 # eight lanes for half as many tiles of six positions as a map of 7x7 has
 
 
@@ -66,8 +66,7 @@ class HintPrinter(ValuePrinter):
         match hint:
             case Inputs():
                 apiece = self.derive(hint.apiece, 0, "apiece")
-                place = add(hint.start, mul(hint.channel, apiece))
-                return "prefetch", hint.buffer, place, hint.apiece.positions
+                return "prefetch", hint.buffer, add(hint.start, mul(hint.channel, apiece)), 0
             case Line():
                 return "prefetch_nearby", hint.buffer, hint.place, 0
             case Behind():
@@ -79,7 +78,7 @@ class HintPrinter(ValuePrinter):
                 further, before, each = (self.derive(hint.next, k, w) for k, w in enumerate(words))
                 part = add(mul(hint.position, before), mul(Var(var), each))
                 place = add(add(hint.start, further), part)
-                return "prefetch_nearby", hint.buffer, place, MOST_APIECE
+                return "prefetch_nearby", hint.buffer, place, APIECE
             case _:
                 assert_never(hint)
 

@@ -104,10 +104,9 @@ class IndexPrinter:
             fastest = axis == self.innermost[buffer]
             apart = Int(1) if fastest else Size(f"{buffer}_step{axis}")
             step, i = spaced(i, POSITION)
-            if step is not None and fastest and self.across:
-                position = mul(step, Size(f"{buffer}_panel"))
-            elif step is not None:
-                position = mul(step, apart) if position is None else position + mul(step, apart)
+            if step is not None:
+                far = Size(f"{buffer}_panel") if fastest and self.across else apart
+                position = mul(step, far) if position is None else position + mul(step, far)
             step, i = spaced(i, VECTOR)
             if step is not None:
                 vector = mul(step, apart) if vector is None else vector + mul(step, apart)

@@ -24,6 +24,7 @@ from cnncc.loops.ir import (
     For,
     Guard,
     Index,
+    Int,
     Kind,
     Let,
     Load,
@@ -43,6 +44,7 @@ from cnncc.targets.cpu.runs import assigned
 from cnncc.targets.cpu.widths import (
     MORE_POSITIONS,
     POSITIONS,
+    Mixed,
     second_width,
     tile_cycles,
     tile_widths,
@@ -382,6 +384,8 @@ def other_widths(nest: Nest, s: Schedule, held: int, values: Mapping[str, int]) 
         return with_rest(extent, width, s.vectors)
 
     own = cycles(s.width)
+    if s.rest:
+        own = Mixed(Int(extent), s.width, s.rest, s.vectors).cycles(extent)
     possible = [w for w in tile_widths(known, s.vectors, held) if 1 < w <= extent and w != s.width]
     found = {w: cycles(w) / own for w in possible}  # a tile wider than the axis is never taken
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -56,7 +56,7 @@ class SegmentText:
         for var, (limit, condition) in split.limits.items():
             if var == schedule.tile:  # the phases of the tile's loop have extents of their own
                 self.loops[var] = limit
-                schedule = replace(schedule, whole_tiles=False, overlapping=False)
+                schedule = replace(schedule, rest=0, whole_tiles=False, overlapping=False)
             else:
                 self.inside = (Guard(condition, self.inside),)
         sums = schedule.width * schedule.vectors

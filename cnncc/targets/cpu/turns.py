@@ -22,7 +22,7 @@ from cnncc.targets.cpu.runs import defined, is_long
 from cnncc.targets.cpu.schedule import FEW
 from cnncc.tensor import Extent
 
-AT_ONCE = 4
+TURNS_AT_ONCE = 4
 
 Address = Callable[[str, tuple[Index, ...]], tuple[Index, Steps]]
 """The place of an element in the memory of its buffer, and the steps from there."""
@@ -37,7 +37,7 @@ def turns_at_once(body: Body, extent: Index, sizes: Mapping[str, Extent], regist
     if registers != FEW or not straight or not own:
         return 1
     known = extent_of(extent, sizes)
-    return AT_ONCE if isinstance(known, int) and known % AT_ONCE == 0 else 1
+    return TURNS_AT_ONCE if isinstance(known, int) and known % TURNS_AT_ONCE == 0 else 1
 
 
 def turns_of(body: Body, var: str, count: int) -> list[Body]:
@@ -78,6 +78,6 @@ def in_a_row(body: Body, var: str, address: Address) -> Iterator[InARow]:
     for v in dict.fromkeys(values(body)):
         if isinstance(v, Load):
             place, steps = address(v.buffer, v.index)
-            moved, _ = spaced(place, Var(var))
-            if steps.spread == (True, False, False) and moved == Int(1) and steps.position:
+            numbers = steps.spread == (True, False, False)
+            if numbers and steps.position and spaced(place, Var(var))[0] == Int(1):
                 yield InARow(v, place, steps.position)
