@@ -3,7 +3,7 @@
 The width is that of the least cycles, among those whose accumulators stay in registers; of equals
 the one nearest to POSITIONS, because a longer row of positions reads more lines of memory at a time
 and gains nothing, unless its weights come from further away than the L1 cache of a core that needs
-them fast. Where registers are few, no width may divide an axis: then tiles of a second width follow.
+them fast. Where registers are few and none divides an axis, tiles of a second width follow.
 """
 
 from __future__ import annotations
