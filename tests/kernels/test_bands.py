@@ -115,7 +115,7 @@ def test_bands_of_tiles_of_many_samples_give_the_bits_of_the_definition(
 
 @pytest.mark.usefixtures("short_bands")
 def test_memory_is_planned_for_a_band_of_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"h": 90, "w": 90}
+    sizes = {"h": 114, "w": 114}
     whole = fused(**sizes)
     if vector_lanes() == 1:
         pytest.skip("without vectors there are no register tiles, and no bands of them")
@@ -165,21 +165,25 @@ def test_few_tiles_and_many_weights_keep_the_kernels_apart(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("tiles", "own", "weights", "less"),
+    ("tiles", "of_tile", "own", "weights", "hungry", "less"),
     [
-        (196, 512, 576, False),  # 64 channels at 56x56: 3.6 MB between the kernels, and 16 bands
-        (784, 512, 576, True),  # more than the last cache keeps
-        (196, 1024, 576, True),
-        (196, 512, 256, True),  # each core keeps all weights
+        (196, 18, 512, 576, True, False),  # 64 channels at 56x56: 3.5 MB between, and 16 bands
+        (196, 18, 1024, 576, True, True),  # the bands are half as many
+        (196, 18, 512, 256, True, True),  # each core keeps all weights
+        (196, 36, 1024, 2304, True, False),  # 128 at 28x28, four samples
+        (784, 36, 1024, 2304, True, True),  # at 112x112: more than the last cache keeps
+        (196, 36, 1024, 2304, False, True),
+        (196, 36, 1024, 17 << 10, False, False),  # weights that do not stay
     ],
 )
-def test_where_a_cache_is_small_and_the_last_one_near_bands_are_to_fetch_less(
-    tiles: int, own: int, weights: int, less: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_core_that_is_hungry_for_weights_fetches_less_of_them(
+    tiles: int, of_tile: int, own: int, weights: int, hungry: bool, less: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     near(monkeypatch, 32 << 20)
     monkeypatch.setattr(bands, "own_cache", lambda: own << 10)
     monkeypatch.setattr(bands, "cores", lambda: 2)
-    assert bands._fetches_less(Cut(6, 18 << 10), tiles, weights << 10) is less
+    assert bands._fetches_less(Cut(6, of_tile << 10), tiles, weights << 10, hungry) is less
 
 
 @pytest.mark.parametrize(
@@ -200,4 +204,4 @@ def test_where_the_last_cache_is_far_bands_are_to_fetch_less(
     monkeypatch.setattr(bands, "last_cache_is_far", lambda: True)
     monkeypatch.setattr(bands, "own_cache", lambda: 2 << 20)
     monkeypatch.setattr(bands, "cores", lambda: 2)
-    assert bands._fetches_less(Cut(width, of_tile), tiles, weights) is less
+    assert bands._fetches_less(Cut(width, of_tile), tiles, weights, hungry=False) is less

@@ -30,7 +30,6 @@ FEWEST = 4  # register tiles per core: with fewer, cores wait for each other, un
 EVEN = 1.15  # the busiest has at most so much of an equal part; then three quarters are enough,
 # and a quarter where all weights stay in the cache of each core
 TOGETHER = 4  # samples that run at a time, of a large batch: more may be in portions
-ENOUGH = 1 << 20  # bytes of a second-level cache, for bands in which weights serve many tiles
 ROOM = 0.5  # of the second-level cache: weights and activations stream through the rest
 
 
@@ -148,20 +147,24 @@ def cut_of(
     cut = Cut(second.width, _bytes(v) + _bytes(z))
     fits = cut.width * cut.bytes <= own_cache()
     together, read = min(batch, TOGETHER) * tiles, weights * v.dtype.bytes
-    pays = fits and _enough(together // cut.width, read) and _fetches_less(cut, together, read)
+    pays = (
+        fits
+        and _enough(together // cut.width, read)
+        and _fetches_less(cut, together, read, hungry=near > 0)
+    )
     return cut if pays else None
 
 
-def _fetches_less(cut: Cut, tiles: int, weights: int) -> bool:
+def _fetches_less(cut: Cut, tiles: int, weights: int, hungry: bool) -> bool:
     """Whether bands of so many tiles spare more than they take: what lies between the kernels is
     neither written to a cache that all cores share nor read from there, but every band takes all
-    weights. Where that cache is near, weights that stay in it cost next to nothing, if bands are
-    not as small as a small cache of a core makes them: there bytes decide too, as long as what lies
-    between the kernels stays in the cache behind it, of which others use a part.
+    weights. Where that cache is near, weights that stay in it cost a core next to nothing, unless it
+    is `hungry` for them; then bytes decide too, as long as what lies between the kernels stays in
+    that cache.
     """
     between = tiles * cut.bytes
-    small = own_cache() < ENOUGH and between <= last_cache() // 4
-    if not last_cache_is_far() and not small:
+    stays = hungry and between <= last_cache() // 2
+    if not last_cache_is_far() and not stays:
         return weights <= last_cache() // 2
     fetched = cut.bands(tiles).bands * weights
     return weights <= own_cache() // 2 or fetched <= 2 * between + weights
