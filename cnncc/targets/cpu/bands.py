@@ -159,8 +159,8 @@ def _fetches_less(cut: Cut, tiles: int, weights: int, hungry: bool) -> bool:
     """Whether bands of so many tiles spare more than they take: what lies between the kernels is
     neither written to a cache that all cores share nor read from there, but every band takes all
     weights. Where that cache is near, weights that stay in it cost a core next to nothing, unless
-    it is `hungry` for them; then bytes decide too, as long as what lies between the kernels stays in
-    that cache.
+    it is `hungry` for them; then bytes decide too, as long as what lies between the kernels stays
+    in that cache.
     """
     between = tiles * cut.bytes
     stays = hungry and between <= last_cache() // 2
