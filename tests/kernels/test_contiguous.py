@@ -70,13 +70,13 @@ def test_what_counts_its_turns_stays_two_loops(loop: For) -> None:
     assert pair_of(loop, place) is None  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("dilation", "turns"), [(1, (1, 9)), (2, (3, 3))])
+@pytest.mark.parametrize(("dilation", "turns"), [(1, (1, 27)), (2, (3, 9))])
 def test_the_taps_of_a_row_and_their_channels(dilation: int, turns: tuple[int, int]) -> None:
     text = (
-        "net n {\n  input x: f32[3, 9, 9]\n"
+        "net n {\n  input x: f32[9, 9, 9]\n"
         f"  output y = x -> conv(5, 3x3, pad = {dilation}, dilation = {dilation})\n}}\n"
     )
-    x = np.random.default_rng(0).standard_normal((2, 3, 9, 9)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((2, 9, 9, 9)).astype(np.float32)
     model, definition = cnncc.compile(text), cnncc.compile(text, target="interp")
     assert np.array_equal(model(x), definition(x))
     runtime = model._programs.inference
