@@ -232,24 +232,30 @@ def _plan_text(request: Request) -> str:
     shape = Shape(request.batch, tuple(sorted(request.extents.items())))
     binding = runtime.planned(shape)
     plan, placements = binding.plan, binding.placements
+    steps = {p.strides[0] * p.type.dtype.bytes for p in placements.values() if p.between}
+    pieces = [
+        f"of it, a piece of {step} bytes for each sample, in which tensors marked * lie"
+        for step in steps
+    ]
     lines = [
         f"plan of {printable(request.graph.name)} at batch {request.batch}"
         + at_a_time(binding.batch, request.batch),
         f"arena {plan.size} bytes, parameters {runtime.store.bytes} bytes, "
         f"{len(runtime.program.steps)} steps",
+        *pieces,
         "",
         f"{'offset':>12} {'bytes':>12}  steps        tensor",
     ]
     for name in sorted(plan.offsets, key=lambda n: (plan.lives[n].first, plan.offsets[n])):
         life = plan.lives[name]
-        steps = f"{life.first}..{life.last}"
-        size = placements[name].bytes
-        tensor = runtime.program.tensors[name]
-        halo = placements[name].halo
+        alive = f"{life.first}..{life.last}"
+        tensor, place = runtime.program.tensors[name], placements[name]
+        size, mark = (place.sample_bytes, "*") if place.between else (place.bytes, " ")
+        halo = place.halo
         border = (
             f", border {' '.join(f'{lo}+{hi}' for lo, hi in halo)}" if any(map(any, halo)) else ""
         )
-        where = f"{plan.offsets[name]:12} {size:12}  {steps:12}"
+        where = f"{plan.offsets[name]:12} {size:12}{mark} {alive:12}"
         lines.append(f"{where} {printable(name)}: {tensor.type}{border}")
     return "\n".join(lines) + "\n"
 

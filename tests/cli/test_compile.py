@@ -77,6 +77,21 @@ def test_tensors_that_live_together_do_not_overlap_in_the_plan(shell, tiny):
                 assert start + size <= other or other + length <= start
 
 
+def test_the_plan_of_several_samples_says_what_lies_in_their_pieces(shell):
+    text = shell("compile", "cifar10", "--emit=plan", "--batch", "4").out
+    (piece,) = map(int, re.findall(r"a piece of (\d+) bytes for each sample", text))
+    arena = int(re.search(r"arena (\d+) bytes", text)[1])
+    rows = re.findall(r"^ *(\d+) +(\d+)(\*?) +\d+\.\.\d+ ", text, re.MULTILINE)
+    inside = [int(start) + int(size) for start, size, mark in rows if mark]
+    behind = [int(start) + int(size) for start, size, mark in rows if not mark]
+    assert len(inside) >= 6
+    assert 0 <= piece - max(inside) <= 64
+    assert max([3 * piece + max(inside), *behind]) == arena
+    alone = shell("compile", "cifar10", "--emit=plan").out
+    assert "piece" not in alone
+    assert "*  " not in alone
+
+
 def test_the_plan_of_symbolic_extents_asks_for_them(shell, tmp_path):
     path = tmp_path / "net.cnn"
     path.write_text("net a {\n  input x: f32[3, H, W]\n  output y = x -> maxpool(2x2)\n}\n")

@@ -254,7 +254,7 @@ BORDERS = [  # a part of the kernel that fills borders, and what it becomes
     ("fill(y, start, start + left)", "fill(y, start + 1, start + left)"),
     ("start + left + inside, start + pitch", "start + left + inside + 1, start + pitch"),
     ("lo1 <= r1 < lo1 + e1", "lo1 <= r1 <= lo1 + e1"),
-    ("rows = samples * rows0", "rows = (samples - 1) * rows0"),
+    ("rows = samples * each", "rows = (samples - 1) * each"),
 ]
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from cnncc.errors import Diagnostic, SpecError
 from cnncc.graph.sources import Constant
-from cnncc.passes.plan import Plan, plan
+from cnncc.passes.plan import Plan
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.arena import ArenaPool, address_of, aligned_bytes
 from cnncc.targets.cpu.layout import Placement
-from cnncc.targets.cpu.memory import lasting, placements
+from cnncc.targets.cpu.memory import lasting
 from cnncc.targets.cpu.portions import at_a_time
 from cnncc.targets.cpu.program import Program
 from cnncc.targets.cpu.store import Store
@@ -164,9 +164,9 @@ def bind(
     SpecError when the plan exceeds the memory limit, before allocating.
     """
     values = {**symbols, "*": batch}
-    places = placements(program.tensors, batch, symbols, program.lanes)
+    found = program.outline.arranged(batch, symbols)
+    arena, places = found.plan, found.places
     sizes = {n: places[n].bytes for n in program.lives}
-    arena = plan(program.lives, sizes)
     kept = lasting(program.tensors, places)
     held = sum(kept.values()) + store.bytes_besides(kept)
     if arena.size + held > limit:

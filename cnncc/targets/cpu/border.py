@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cnncc.targets.cpu.layout import Placement
 
-BORDER_INTEGERS = 10
+BORDER_INTEGERS = 12
 
 _TEXT = '''"""Fills the border of a tensor: whole rows outside, else both ends of a row."""
 
@@ -32,15 +32,18 @@ def kernel(y, table, first, share, shares):
     left = table[first + 7]  # elements in front of a row, behind it, and in it
     right = table[first + 8]
     inside = table[first + 9]
+    maps = table[first + 10]  # of a sample
+    step = table[first + 11]  # from sample to sample
     pitch = left + inside + right
     rows0 = lo0 + e0 + hi0
     rows1 = lo1 + e1 + hi1
-    rows = samples * rows0 * rows1
+    each = maps * rows0 * rows1
+    rows = samples * each
     begin = rows * share // shares
     r1 = begin % rows1
     r0 = begin // rows1 % rows0
     for row in range(begin, rows * (share + 1) // shares):
-        start = row * pitch
+        start = row // each * step + row % each * pitch
         if lo0 <= r0 < lo0 + e0 and lo1 <= r1 < lo1 + e1:
             fill(y, start, start + left)
             fill(y, start + left + inside, start + pitch)
@@ -85,12 +88,15 @@ def border_text(dtype: str, fill: float) -> str:
 
 
 def border_arguments(p: Placement) -> list[int]:
-    """The kernel's integers for a bound tensor. Where channels are not innermost, each is a sample
-    of its own.
+    """The kernel's integers for a bound tensor. Where channels are not innermost, each is a map of
+    its own.
     """
-    samples = p.dims[0] * (1 if p.innermost == 1 else p.dims[1])
+    maps = 1 if p.innermost == 1 else p.dims[1]
     spatial = list(zip(p.dims[2:], p.halo, strict=True))
     spatial = [(1, (0, 0))] * (3 - len(spatial)) + spatial
     (e0, (lo0, hi0)), (e1, (lo1, hi1)), (e2, (lo2, hi2)) = spatial
     pitch = p.strides[-1]  # from one position to the next
-    return [samples, e0, e1, lo0, lo1, hi0, hi1, lo2 * pitch, hi2 * pitch, e2 * pitch]
+    return [
+        p.dims[0], e0, e1, lo0, lo1, hi0, hi1, lo2 * pitch, hi2 * pitch, e2 * pitch, maps,
+        p.strides[0],
+    ]  # fmt: skip

@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from cnncc.graph.ir import Graph, Node
 from cnncc.passes.fuse import Fused
-from cnncc.passes.plan import Life, plan
+from cnncc.passes.plan import Life
 from cnncc.passes.storage import macs
+from cnncc.targets.cpu.arrangement import (
+    Arrangement,
+    by_samples,
+    one_after_another,
+    placements,
+)
 from cnncc.targets.cpu.declare import declare, tensors_of, with_prepared
-from cnncc.targets.cpu.layout import Placement, place
+from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import (
     last_cache_is_far,
     lasting_cache,
@@ -22,7 +26,7 @@ from cnncc.targets.cpu.machine import (
 )
 from cnncc.targets.cpu.portions import FAR, NEAR, Traffic, Work, largest_that_fits, samples_at_once
 from cnncc.targets.cpu.tensors import Tensor
-from cnncc.tensor import DType, TensorType, evaluate, product
+from cnncc.tensor import DType, evaluate, product
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,17 @@ class Outline:
     touched: tuple[Touch, ...]
     lanes: int
 
+    def arranged(self, batch: int, symbols: Mapping[str, int]) -> Arrangement:
+        """Where everything lies in a run of `batch` samples at once."""
+        places = placements(self.tensors, batch, symbols, self.lanes)
+        if batch > 1 and self.separable:
+            return by_samples(self.tensors, self.lives, places, batch)
+        return one_after_another(self.lives, places)
+
     def need(self, batch: int, symbols: Mapping[str, int]) -> Need:
         """What a run of `batch` samples at once holds."""
-        places = placements(self.tensors, batch, symbols, self.lanes)
-        arena = plan(self.lives, {name: places[name].bytes for name in self.lives})
-        return Need(arena.size, sum(lasting(self.tensors, places).values()), batch)
+        found = self.arranged(batch, symbols)
+        return Need(found.plan.size, sum(lasting(self.tensors, found.places).values()), batch)
 
     @cached_property
     def kept(self) -> frozenset[str]:
@@ -157,20 +167,6 @@ def needed(
     return outline.need(portion, values)
 
 
-def placements(
-    tensors: Mapping[str, Tensor], batch: int, symbols: Mapping[str, int], lanes: int
-) -> dict[str, Placement]:
-    """Where the elements of every tensor lie in its memory, for a batch and extents."""
-    values = {**symbols, "*": batch}
-    types = {n: t.type.concrete(values) for n, t in tensors.items()}
-    found = {n: _placement(t, types[n], batch, lanes) for n, t in tensors.items()}
-    for name, t in tensors.items():
-        if t.slice_of:
-            whole = found[t.slice_of]
-            found[name] = whole.channels(types[name], found[name].dims, t.first_channel)
-    return found
-
-
 def lasting(tensors: Mapping[str, Tensor], places: Mapping[str, Placement]) -> dict[str, int]:
     """Bytes of the tensors that outlive a run, by the name of the memory that they share."""
     return {t.alias or n: places[n].bytes for n, t in tensors.items() if _lasts(t)}
@@ -178,16 +174,3 @@ def lasting(tensors: Mapping[str, Tensor], places: Mapping[str, Placement]) -> d
 
 def _lasts(t: Tensor) -> bool:
     return t.space in ("store", "constant")
-
-
-def _placement(t: Tensor, type: TensorType, batch: int, lanes: int) -> Placement:
-    if t.space == "outside":
-        dims = type.dims(batch)
-        strides = tuple(int(np.prod(dims[a + 1 :], dtype=object)) for a in range(len(dims)))
-        elements = int(np.prod(dims, dtype=object))
-        return Placement(type, dims, strides, t.innermost or 0, 0, 0, 1, elements)
-    if t.cut:  # a piece of memory for each lot of bands or strips
-        return t.cut.place(type, batch, lanes)
-    halo = t.border.halo if t.border else ()
-    found = place(type, batch, t.innermost or 0, halo, lanes, t.panels)
-    return found.with_planes() if t.planes else found
