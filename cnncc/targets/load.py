@@ -2,10 +2,11 @@
 imports it from there.
 
 A module is named by a hash of its text and of everything that decides what it becomes
-(cache.environment_key), so equal text is one module, for all networks and processes.  Emitted
-modules import each other as `cnncc_emitted.k_<hash>`; a finder below resolves these names in any
-process, and imports a file only if hashing it gives its name, so that a file which was tampered
-with or damaged is never run.  Where the machine code of all its functions is in the cache, a module
+(cache.environment_key), so equal text is one module, for all networks and processes; where an entry
+remarks on places in a spec, those do not count.  Emitted modules import each other as
+`cnncc_emitted.k_<hash>`; a finder below resolves these names in any process, and imports a file
+only if hashing it gives its name, so that a file which was tampered with or damaged is never run.
+Where the machine code of all its functions is in the cache, a module
 consists of them alone and its text is not run, unless somebody asks for the text of a function.
 """
 
@@ -46,15 +47,17 @@ __all__ = [
 ]
 
 PACKAGE = "cnncc_emitted"
+Kind = Literal["kernel", "entry"]
 _PREFIX = {"kernel": "k", "entry": "e"}
+_KEY = b"# key: "
 
 
-def module_name(text: str, *, kind: Literal["kernel", "entry"], key_extra: str = "") -> str:
+def module_name(text: str, *, kind: Kind, key_extra: str = "") -> str:
     """The full name under which `load_module` loads `text`, for emitted texts that import it."""
-    return f"{PACKAGE}.{_PREFIX[kind]}_{_digest(_stored(text, key_extra))}"
+    return _name(_stored(text, key_extra), _PREFIX[kind])
 
 
-def load_module(text: str, *, kind: Literal["kernel", "entry"], key_extra: str = "") -> ModuleType:
+def load_module(text: str, *, kind: Kind, key_extra: str = "") -> ModuleType:
     """Import an emitted text, compiling its kernels or taking them from the cache.
 
     `kind` only shows in the file's name.  `key_extra` makes otherwise equal texts distinct
@@ -62,7 +65,7 @@ def load_module(text: str, *, kind: Literal["kernel", "entry"], key_extra: str =
     if the text is not valid Python: it was emitted.
     """
     stored = _stored(text, key_extra)
-    name = f"{PACKAGE}.{_PREFIX[kind]}_{_digest(stored)}"
+    name = _name(stored, _PREFIX[kind])
     if name in sys.modules:
         return sys.modules[name]
     path = _path(name)
@@ -74,7 +77,7 @@ def load_module(text: str, *, kind: Literal["kernel", "entry"], key_extra: str =
         raise CompilerBug("emit", path.name, f"emitted text is valid Python ({error})") from error
 
 
-def is_stored(text: str, *, kind: Literal["kernel", "entry"]) -> bool:
+def is_stored(text: str, *, kind: Kind) -> bool:
     """Whether `text` is loaded already or was loaded by an earlier process, so that loading it is
     quick.
     """
@@ -85,13 +88,26 @@ def is_stored(text: str, *, kind: Literal["kernel", "entry"]) -> bool:
 def _stored(text: str, key_extra: str) -> bytes:
     if len(key_extra.splitlines()) > 1:
         raise ValueError(f"key_extra must be one line, but got {key_extra!r}")
-    return (f"{text.rstrip()}\n\n# key: {key_extra}\n" if key_extra else text).encode()
+    return (f"{text.rstrip()}\n\n{_KEY.decode()}{key_extra}\n" if key_extra else text).encode()
 
 
-def _digest(stored: bytes) -> str:
+def _name(stored: bytes, prefix: str) -> str:
     digest = hashlib.sha256(environment_key().encode())
-    digest.update(stored)
-    return digest.hexdigest()[:40]
+    digest.update(stored if prefix == _PREFIX["kernel"] else _without_remarks(stored))
+    return f"{PACKAGE}.{prefix}_{digest.hexdigest()[:40]}"
+
+
+def _without_remarks(stored: bytes) -> bytes:
+    """An entry without the lines that say where layers stand in a spec: the same network in another
+    folder, or seen from another one, is the same machine code.
+    """
+    return b"\n".join(line for line in stored.split(b"\n") if not _is_remark(line))
+
+
+def _is_remark(line: bytes) -> bool:
+    """Whether a line is a comment to its end, which for Python a carriage return is as well."""
+    words = line.lstrip(b" ")
+    return words.startswith(b"#") and not words.startswith(_KEY) and b"\r" not in line
 
 
 def _path(name: str) -> Path:
@@ -108,7 +124,14 @@ def _read_checked(path: Path, name: str) -> bytes | None:
         stored = path.read_bytes()
     except OSError:
         return None
-    return stored if name.endswith(f"_{_digest(stored)}") else None
+    prefix, _, _ = name.rpartition(".")[2].partition("_")
+    if name != _name(stored, prefix):
+        return None
+    try:
+        stored.decode()
+    except UnicodeDecodeError:
+        return None
+    return stored
 
 
 class _Loader(InspectLoader):
@@ -136,7 +159,8 @@ class _Loader(InspectLoader):
 
     def _run(self, names: dict[str, Any]) -> None:
         """Run the text, which compiles its functions where there is no machine code yet."""
-        exec(compile(self.source, str(self.path), "exec"), names)
+        text = self.source.decode()  # a remark in a file cannot ask for another encoding
+        exec(compile(text, str(self.path), "exec"), names)
 
 
 class _EmittedFinder(MetaPathFinder):

@@ -248,7 +248,11 @@ class Runtime:
             yield _CpuSession(self, binding, arena)
 
     def _prepare(self, binding: Binding) -> None:
-        """Recompute what depends on parameters only, when they have changed."""
+        """Write the parameters that the store still misses, so late that none is drawn that is
+        loaded before the first run. Recompute what depends on parameters only, when they have
+        changed.
+        """
+        self.store.fill(self.threads)
         if self._prepared == self.store.version or PREPARE not in self.entries:
             return
         with self._lock:

@@ -140,6 +140,54 @@ def test_a_file_that_was_changed_is_written_again(folder):
     assert (x == 2).all()
 
 
+def test_where_layers_stand_in_a_spec_makes_no_other_entry(folder):
+    kernel = load_module(unique(KERNEL, "remarks"), kind="kernel")
+    text = ENTRY.format(kernel=kernel.__name__)
+    first, second = (
+        text.replace("    twice(x, y", f"    # c1 = conv(x)  [{where}:3]\n    twice(x, y")
+        for where in ("a.cnn", "/home/folder/a.cnn")
+    )
+    assert first != second
+    module = load_module(first, kind="entry")
+    assert load_module(second, kind="entry") is module
+    assert module_name(text, kind="entry") == module.__name__
+    assert module_name(text.replace("(y, y", "(x, y"), kind="entry") != module.__name__
+    bound = module_name(first, kind="entry", key_extra="3 threads")
+    assert bound not in (module.__name__, module_name(first, kind="entry", key_extra="4 threads"))
+    of_kernel = unique(KERNEL, "in a kernel"), unique(KERNEL, "every line counts")
+    assert len({module_name(k, kind="kernel") for k in of_kernel}) == 2
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"import os\n",
+        b"# two lines for Python\rraise SystemExit\n",
+        b"# key: of a stranger\n",
+        b"\t# no blank\n",
+        b"# no text: \xff\n",
+    ],
+)
+def test_an_entry_with_more_than_remarks_is_written_again(folder, lie):
+    kernel = load_module(unique(KERNEL, f"beside {lie!r}"), kind="kernel")
+    text = f"{ENTRY.format(kernel=kernel.__name__)}\nLIE = {lie!r}\n"
+    path = folder / f"{module_name(text, kind='entry').rpartition('.')[2]}.py"
+    path.write_bytes(lie + text.encode())
+    module = load_module(text, kind="entry")
+    assert Path(module.__file__).read_bytes() == text.encode()
+
+
+def test_a_remark_is_not_obeyed(folder):
+    """Read as UTF-7, what follows would be code."""
+    kernel = load_module(unique(KERNEL, "encoded"), kind="kernel")
+    text = f"{ENTRY.format(kernel=kernel.__name__)}\nOBEYED = '+AC0AJw-'\n"
+    path = folder / f"{module_name(text, kind='entry').rpartition('.')[2]}.py"
+    path.write_bytes(b"# -*- coding: utf-7 -*-\n" + text.encode())
+    module = load_module(text, kind="entry")
+    assert Path(module.__file__).read_bytes() != text.encode(), "a remark more does no harm"
+    assert module.OBEYED == "+AC0AJw-"
+
+
 def test_an_emitted_module_is_not_imported_by_name_if_its_file_lies(folder):
     folder.mkdir(mode=0o700)
     (folder / "k_0123456789abcdef.py").write_text("raise SystemExit('a stranger was here')")

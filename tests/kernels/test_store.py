@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cnncc
+from cnncc.model import programs
 from cnncc.targets.cpu.layout import Placement, place
 from cnncc.targets.cpu.store import WORTH_A_THREAD, Store
 from cnncc.tensor import DType, TensorType
@@ -144,3 +146,33 @@ def test_a_process_holds_what_was_planned_and_no_second_copy_of_the_parameters()
     grown, planned = map(int, done.split())
     assert planned > 60 << 20
     assert 0.9 * planned < grown < 1.1 * planned + (4 << 20)  # stacks and the like
+
+
+def test_a_model_draws_what_is_not_loaded_before_its_first_run(monkeypatch: pytest.MonkeyPatch):
+    text = """
+    net n {
+      input x: f32[3, 8, 8]
+      output y = x -> conv(20, 3x3) -> batchnorm -> relu -> globalavgpool -> dense(5)
+    }
+    """
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    whole = cnncc.compile(text, seed=1)
+    state, expected = whole.state_dict(), whole(x)
+    drawn: list[str] = []
+
+    def initial(node, seed):
+        drawn.append(node.name)
+        return original(node, seed)
+
+    original = programs.initial
+    monkeypatch.setattr(programs, "initial", initial)
+    model = cnncc.compile(text, batch=2)
+    model.load_state_dict(state)
+    assert np.array_equal(model(x), expected)
+    assert drawn == []
+    part = cnncc.compile(text, batch=2, seed=1)
+    missing = next(iter(state))
+    part.load_state_dict({k: v for k, v in state.items() if k != missing}, strict=False)
+    assert np.array_equal(part(x), expected)
+    assert np.array_equal(part(x[:1]), expected[:1])
+    assert drawn == [missing]

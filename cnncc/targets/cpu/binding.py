@@ -160,8 +160,9 @@ def bind(
     arenas: int = 1,
     whole: int | None = None,
 ) -> Binding:
-    """Compute offsets and integers for `batch` samples, which may be a portion of `whole`. Raises
-    SpecError when the plan exceeds the memory limit, before allocating.
+    """Compute offsets and integers for `batch` samples, which may be a portion of `whole`. Then the
+    store has a block for every parameter, whose values may still be missing. Raises SpecError when
+    the plan exceeds the memory limit, before allocating.
     """
     values = {**symbols, "*": batch}
     found = program.outline.arranged(batch, symbols)
@@ -194,7 +195,6 @@ def bind(
             case "arena":
                 job[2 * slot + 2] = arena.offsets[tensor.slice_of or name]
                 arena_slots.append(2 * slot + 2)
-    store.fill(threads)
     return Binding(
         program, batch, places, arena, table, job, np.array(arena_slots, np.int64), constants,
         ArenaPool(max(arena.size, 64), arenas),
