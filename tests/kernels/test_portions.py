@@ -15,7 +15,14 @@ from cnncc.graph.sources import Input
 from cnncc.passes.differentiate import prune
 from cnncc.passes.fuse import fuse
 from cnncc.targets.cpu import memory
-from cnncc.targets.cpu.portions import FAR, Traffic, Work, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.portions import (
+    FAR,
+    WIDE,
+    Traffic,
+    Work,
+    largest_that_fits,
+    samples_at_once,
+)
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.runtime import SHAPES, Runtime, Shape
 from tests.kernels.primitives import same_bits
@@ -90,6 +97,22 @@ def test_parameters_come_while_others_are_used() -> None:
 def test_parameters_weigh_more_where_as_many_bytes_take_more_multiplications() -> None:
     near = chain(*[MIB] * 9, parameters=4 * MIB)
     assert samples_at_once(replace(near, costs=FAR), 16, CACHE) > samples_at_once(near, 16, CACHE)
+
+
+def test_where_more_is_computed_in_the_time_of_a_byte_parameters_are_read_less_often() -> None:
+    near = chain(*[MIB] * 9, parameters=4 * MIB, macs=20_000_000)
+    assert samples_at_once(replace(near, costs=WIDE), 16, CACHE) > samples_at_once(near, 16, CACHE)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 6, 16])
+def test_cores_share_the_samples_of_a_portion(cores: int) -> None:
+    for size in (MIB, 2 * MIB, 3 * MIB, 4 * MIB):
+        traffic = replace(chain(*[size] * 9), cores=cores)
+        portion = samples_at_once(traffic, 48, CACHE)
+        assert portion < 48
+        assert portion % cores == 0 or cores % portion == 0
+    (odd,) = {samples_at_once(replace(chain(MIB, MIB), cores=cores), 7, 100 * CACHE)}
+    assert odd == 7
 
 
 def test_activations_that_never_fit_are_left_whole() -> None:

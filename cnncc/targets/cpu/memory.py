@@ -19,14 +19,27 @@ from cnncc.targets.cpu.arrangement import (
 from cnncc.targets.cpu.declare import declare, tensors_of, with_prepared
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.machine import (
+    cores,
+    hungry_cache,
     last_cache_is_far,
     lasting_cache,
     memory_limit,
     vector_lanes,
 )
-from cnncc.targets.cpu.portions import FAR, NEAR, Traffic, Work, largest_that_fits, samples_at_once
+from cnncc.targets.cpu.portions import (
+    FAR,
+    NEAR,
+    WIDE,
+    Costs,
+    Traffic,
+    Work,
+    largest_that_fits,
+    samples_at_once,
+)
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType, evaluate, product
+
+LANES = 16  # of the widest vectors, in float32
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,14 @@ class Outline:
             samples = {n: b for n, b in bytes_of.items() if own[n].type.batched}
             fixed = {t.alias or n: bytes_of[n] for n, t in own.items() if not t.type.batched}
             steps.append(Work(work, samples, fixed))
-        return Traffic(tuple(steps), FAR if last_cache_is_far() else NEAR)
+        return Traffic(tuple(steps), _costs(), cores())
+
+
+def _costs() -> Costs:
+    """Of a byte on this machine."""
+    if last_cache_is_far():
+        return FAR
+    return WIDE if vector_lanes() == LANES and hungry_cache(32 * LANES) else NEAR
 
 
 def default_limit() -> int:

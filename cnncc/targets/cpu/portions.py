@@ -38,6 +38,7 @@ class Costs:
 
 
 NEAR = Costs(4.0, 1.0, 7.0)  # two Zen 4 cores: 117 in a nanosecond, 30 bytes from memory
+WIDE = Costs(5.0, 3.0, 5.0)  # two of Zen 5: 266 and 52
 FAR = Costs(6.0, 1.5, 7.0)  # two of Granite Rapids: 175 and 30, and 57 from the last cache
 
 
@@ -72,10 +73,19 @@ class Use:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The steps of inference, and what a byte costs on the machine."""
+    """The steps of inference, and what a byte costs on the machine. `cores` share the samples of a
+    portion.
+    """
 
     steps: Sequence[Work]
     costs: Costs = NEAR
+    cores: int = 1
+
+    def shares(self, portion: int) -> bool:
+        """Whether every sample is one core's, or as many cores have each: of three samples two
+        cores have the half of one, which then passes from core to core.
+        """
+        return portion % self.cores == 0 or self.cores % portion == 0
 
     @cached_property
     def uses(self) -> Sequence[Sequence[Use]]:
@@ -124,15 +134,17 @@ def _between(
 
 
 def samples_at_once(traffic: Traffic, batch: int, cache: int) -> int:
-    """The portion that takes the least time, the largest of several; the batch where portions save
-    next to nothing. `cache`: bytes of the last level that a network may count on.
+    """The portion that takes the least time, the largest of several, of those that the cores share
+    by samples; the batch where portions save next to nothing. `cache`: bytes of the last level that
+    a network may count on.
     """
 
     def time(portion: int) -> float:
         whole, rest = divmod(batch, portion)
         return whole * traffic.time(portion, cache) + (traffic.time(rest, cache) if rest else 0)
 
-    found = min(_portions(batch), key=lambda p: (time(p), -p))
+    sizes = [p for p in _portions(batch) if p == batch or traffic.shares(p)]
+    found = min(sizes, key=lambda p: (time(p), -p))
     return found if time(found) <= WORTH * time(batch) else batch
 
 
