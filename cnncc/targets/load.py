@@ -6,8 +6,8 @@ A module is named by a hash of its text and of everything that decides what it b
 remarks on places in a spec, those do not count.  Emitted modules import each other as
 `cnncc_emitted.k_<hash>`; a finder below resolves these names in any process, and imports a file
 only if hashing it gives its name, so that a file which was tampered with or damaged is never run.
-Where the machine code of all its functions is in the cache, a module
-consists of them alone and its text is not run, unless somebody asks for the text of a function.
+Where the machine code of all its functions is in the cache, a module consists of them alone and its
+text is not run, unless somebody asks for the text of a function.
 """
 
 from __future__ import annotations
@@ -105,9 +105,11 @@ def _without_remarks(stored: bytes) -> bytes:
 
 
 def _is_remark(line: bytes) -> bool:
-    """Whether a line is a comment to its end, which for Python a carriage return is as well."""
+    """Whether a line is a comment and nothing that Python might take for more, such as a carriage
+    return, which ends a line for it.
+    """
     words = line.lstrip(b" ")
-    return words.startswith(b"#") and not words.startswith(_KEY) and b"\r" not in line
+    return words.startswith(b"#") and not words.startswith(_KEY) and min(line) >= ord(" ")
 
 
 def _path(name: str) -> Path:

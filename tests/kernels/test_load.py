@@ -165,6 +165,7 @@ def test_where_layers_stand_in_a_spec_makes_no_other_entry(folder):
         b"# two lines for Python\rraise SystemExit\n",
         b"# key: of a stranger\n",
         b"\t# no blank\n",
+        b"# no \0 text\n",
         b"# no text: \xff\n",
     ],
 )
