@@ -232,11 +232,9 @@ def _plan_text(request: Request) -> str:
     shape = Shape(request.batch, tuple(sorted(request.extents.items())))
     binding = runtime.planned(shape)
     plan, placements = binding.plan, binding.placements
-    steps = {p.strides[0] * p.type.dtype.bytes for p in placements.values() if p.between}
-    pieces = [
-        f"of it, a piece of {step} bytes for each sample, in which tensors marked * lie"
-        for step in steps
-    ]
+    piece, inside = binding.arrangement.piece, binding.arrangement.inside
+    marked = "in which tensors marked * lie; their offset and bytes are of one sample"
+    pieces = [f"of it, a piece of {piece} bytes for each sample, {marked}"] if piece else []
     lines = [
         f"plan of {printable(request.graph.name)} at batch {request.batch}"
         + at_a_time(binding.batch, request.batch),
@@ -250,7 +248,7 @@ def _plan_text(request: Request) -> str:
         life = plan.lives[name]
         alive = f"{life.first}..{life.last}"
         tensor, place = runtime.program.tensors[name], placements[name]
-        size, mark = (place.sample_bytes, "*") if place.between else (place.bytes, " ")
+        size, mark = (place.sample_bytes, "*") if name in inside else (place.bytes, " ")
         halo = place.halo
         border = (
             f", border {' '.join(f'{lo}+{hi}' for lo, hi in halo)}" if any(map(any, halo)) else ""

@@ -11,11 +11,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 from cnncc.targets.cpu.compiled import JIT
 from cnncc.targets.cpu.machine import detect
-from cnncc.targets.load import PACKAGE, is_stored, load_module
+from cnncc.targets.load import PACKAGE, Kind, is_stored, load_module, module_name
 
 __all__ = ["compile_ahead", "load_kernels"]
 
@@ -50,9 +49,10 @@ def compile_ahead(kernels: Sequence[str], entries: Sequence[str]) -> None:
     _compile(entries, "entry")
 
 
-def _compile(texts: Sequence[str], kind: Literal["kernel", "entry"]) -> None:
+def _compile(texts: Sequence[str], kind: Kind) -> None:
     """Compile those of some modules that are not in the cache, if they are worth a process."""
-    missing = [t for t in dict.fromkeys(texts) if not is_stored(t, kind=kind)]
+    different = {module_name(t, kind=kind): t for t in texts}.values()
+    missing = [t for t in different if not is_stored(t, kind=kind)]
     worth = len(missing) if kind == "kernel" else sum(map(len, missing)) * WORTH_A_PROCESS // LONG
     possible = min(detect().cores, worth // WORTH_A_PROCESS, len(missing))
     processes = possible if JIT and sys.executable else 1

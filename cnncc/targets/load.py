@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
@@ -50,6 +51,7 @@ PACKAGE = "cnncc_emitted"
 Kind = Literal["kernel", "entry"]
 _PREFIX = {"kernel": "k", "entry": "e"}
 _KEY = b"# key: "
+_DOCSTRING = re.compile(rb'"""[^"]*"""')
 
 
 def module_name(text: str, *, kind: Kind, key_extra: str = "") -> str:
@@ -60,7 +62,8 @@ def module_name(text: str, *, kind: Kind, key_extra: str = "") -> str:
 def load_module(text: str, *, kind: Kind, key_extra: str = "") -> ModuleType:
     """Import an emitted text, compiling its kernels or taking them from the cache.
 
-    `kind` only shows in the file's name.  `key_extra` makes otherwise equal texts distinct
+    `kind` shows in the file's name; of an entry, lines that are comments do not count in it.
+    `key_extra` makes otherwise equal texts distinct
     modules; it becomes a comment in the file and must be one line (else ValueError).  CompilerBug
     if the text is not valid Python: it was emitted.
     """
@@ -98,10 +101,18 @@ def _name(stored: bytes, prefix: str) -> str:
 
 
 def _without_remarks(stored: bytes) -> bytes:
-    """An entry without the lines that say where layers stand in a spec: the same network in another
-    folder, or seen from another one, is the same machine code.
+    """An entry without the comments, on lines of their own, that say where layers stand in a spec:
+    the same network in another folder, or seen from another one, is the same machine code. All of
+    it where the end of another line might not be its end: behind that a comment may be none.
     """
-    return b"\n".join(line for line in stored.split(b"\n") if not _is_remark(line))
+    lines = [line for line in stored.split(b"\n") if not _is_remark(line)]
+    return stored if any(map(_may_go_on, lines)) else b"\n".join(lines)
+
+
+def _may_go_on(line: bytes) -> bool:
+    if b"\\" in line or b"'''" in line:
+        return True
+    return b'"""' in line and not _DOCSTRING.fullmatch(line)
 
 
 def _is_remark(line: bytes) -> bool:
@@ -121,7 +132,7 @@ def _intact(path: Path, name: str) -> bool:
     return _read_checked(path, name) is not None
 
 
-def _read_checked(path: Path, name: str) -> bytes | None:
+def _read_checked(path: Path, name: str) -> str | None:
     try:
         stored = path.read_bytes()
     except OSError:
@@ -130,21 +141,22 @@ def _read_checked(path: Path, name: str) -> bytes | None:
     if name != _name(stored, prefix):
         return None
     try:
-        stored.decode()
+        return stored.decode()
     except UnicodeDecodeError:
         return None
-    return stored
 
 
 class _Loader(InspectLoader):
-    """Runs bytes that were checked, not the file a second time; keeps no bytecode file."""
+    """Runs text that was checked, not the file a second time; keeps no bytecode file. A comment
+    that asks for another encoding is not heard.
+    """
 
-    def __init__(self, path: Path, source: bytes) -> None:
+    def __init__(self, path: Path, source: str) -> None:
         self.path = path
         self.source = source
 
     def get_source(self, fullname: str) -> str:
-        return self.source.decode()
+        return self.source
 
     def get_filename(self, fullname: str) -> str:
         return str(self.path)
@@ -161,8 +173,7 @@ class _Loader(InspectLoader):
 
     def _run(self, names: dict[str, Any]) -> None:
         """Run the text, which compiles its functions where there is no machine code yet."""
-        text = self.source.decode()  # a remark in a file cannot ask for another encoding
-        exec(compile(text, str(self.path), "exec"), names)
+        exec(compile(self.source, str(self.path), "exec"), names)
 
 
 class _EmittedFinder(MetaPathFinder):

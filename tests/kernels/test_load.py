@@ -178,6 +178,36 @@ def test_an_entry_with_more_than_remarks_is_written_again(folder, lie):
     assert Path(module.__file__).read_bytes() == text.encode()
 
 
+@pytest.mark.parametrize(
+    ("before", "lie"),
+    [
+        ('TEXT = """a\n\nb"""\n', '# """ + LIE + """\n'),
+        ("TEXT = '''a\n\nb'''\n", "# ''' + LIE + '''\n"),
+        ("NUMBER = 1 + \\\n\n2\n", "# 3\n"),
+        ('TEXT = \'"""\' + """a\n\nb"""\n', '# """ + LIE + """\n'),
+    ],
+)
+def test_a_comment_counts_where_it_might_be_none(folder, before, lie):
+    """In a string, or behind a line that goes on."""
+    kernel = load_module(unique(KERNEL, f"goes on {before!r}"), kind="kernel")
+    text = ENTRY.format(kernel=kernel.__name__) + before
+    changed = text.replace("\n\nb", f"\n{lie}b").replace("\n\n2", f"\n{lie}2")
+    assert changed != text
+    assert module_name(changed, kind="entry") != module_name(text, kind="entry")
+
+
+def test_a_function_from_the_cache_knows_its_text_with_other_remarks(folder):
+    """More lines in front of it make no other function."""
+    kernel = load_module(unique(KERNEL, "moved"), kind="kernel")
+    text = ENTRY.format(kernel=kernel.__name__)
+    entry = load_module(text, kind="entry").network
+    moved = text.replace("@entry", "# a layer\n# another\n@entry")
+    assert module_name(moved, kind="entry") == entry.function.__module__
+    names = {"__name__": entry.function.__module__}
+    exec(moved, names)
+    assert names["network"] is entry
+
+
 def test_a_remark_is_not_obeyed(folder):
     """Read as UTF-7, what follows would be code."""
     kernel = load_module(unique(KERNEL, "encoded"), kind="kernel")

@@ -17,7 +17,10 @@ from cnncc.passes.fuse import fuse
 from cnncc.targets.cpu import memory
 from cnncc.targets.cpu.portions import (
     FAR,
+    NEAR,
+    UNEVEN,
     WIDE,
+    Costs,
     Traffic,
     Work,
     largest_that_fits,
@@ -104,15 +107,46 @@ def test_where_more_is_computed_in_the_time_of_a_byte_parameters_are_read_less_o
     assert samples_at_once(replace(near, costs=WIDE), 16, CACHE) > samples_at_once(near, 16, CACHE)
 
 
-@pytest.mark.parametrize("cores", [1, 2, 3, 4, 6, 16])
-def test_cores_share_the_samples_of_a_portion(cores: int) -> None:
-    for size in (MIB, 2 * MIB, 3 * MIB, 4 * MIB):
-        traffic = replace(chain(*[size] * 9), cores=cores)
-        portion = samples_at_once(traffic, 48, CACHE)
-        assert portion < 48
-        assert portion % cores == 0 or cores % portion == 0
-    (odd,) = {samples_at_once(replace(chain(MIB, MIB), cores=cores), 7, 100 * CACHE)}
-    assert odd == 7
+@pytest.mark.parametrize(
+    ("cores", "portion"), [(1, 5), (2, 4), (3, 3), (4, 4), (5, 5), (6, 3), (16, 4)]
+)
+def test_cores_share_the_samples_of_a_portion(cores: int, portion: int) -> None:
+    busy = chain(*[MIB] * 9, macs=50_000_000)
+    assert samples_at_once(replace(busy, cores=cores), 48, CACHE) == portion
+    idle = chain(*[MIB] * 9)  # what a larger portion spares is more than they lose
+    assert samples_at_once(replace(idle, cores=cores), 48, CACHE) == 5
+    whole = replace(chain(MIB, MIB), cores=cores)
+    assert samples_at_once(whole, 7, 100 * CACHE) == 7
+
+
+def test_a_sample_that_cores_share_takes_longer() -> None:
+    one = chain(*[MIB] * 9)
+    two = replace(one, cores=2)
+    assert [two.time(p, CACHE) / one.time(p, CACHE) for p in (1, 2, 3, 4)] == [1, 1, UNEVEN, 1]
+
+
+def test_what_is_left_of_a_batch_is_shared_as_well() -> None:
+    """Of seven samples three would be left by four, and one is left by six or two."""
+    two = replace(chain(*[2 * MIB] * 9), cores=2)
+    assert samples_at_once(two, 7, CACHE) in (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("far", "lanes", "hungry", "costs"),
+    [
+        (True, 16, 48 << 10, FAR),
+        (False, 16, 48 << 10, WIDE),
+        (False, 16, 0, NEAR),
+        (False, 8, 48 << 10, NEAR),
+    ],
+)
+def test_what_a_byte_costs_is_of_this_machine(
+    far: bool, lanes: int, hungry: int, costs: Costs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "last_cache_is_far", lambda: far)
+    monkeypatch.setattr(memory, "vector_lanes", lambda: lanes)
+    monkeypatch.setattr(memory, "hungry_cache", lambda bits: hungry)
+    assert memory._costs() == costs
 
 
 def test_activations_that_never_fit_are_left_whole() -> None:

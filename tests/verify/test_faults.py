@@ -255,6 +255,7 @@ BORDERS = [  # a part of the kernel that fills borders, and what it becomes
     ("start + left + inside, start + pitch", "start + left + inside + 1, start + pitch"),
     ("lo1 <= r1 < lo1 + e1", "lo1 <= r1 <= lo1 + e1"),
     ("rows = samples * each", "rows = (samples - 1) * each"),
+    ("row // each * step + row % each * pitch", "row * pitch"),
 ]
 
 

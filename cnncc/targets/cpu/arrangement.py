@@ -3,8 +3,9 @@
 Samples that have nothing to do with each other have a piece of the arena each. Otherwise what a
 core writes of its samples lies, layer by layer, where another core has read or written before, and
 a line of memory that another core has takes several times as long to be read, and to be written, as
-one of the core's own caches. With a piece for each sample a line is of one sample, and so of one
-core, whatever lies there in turn.
+one of the core's own caches. With a piece for each sample a line is of one sample, and so mostly of
+one core, whatever lies there in turn. Tensors without positions have no part in it: their layers
+take many samples together and are cut by their outputs.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from cnncc.targets.cpu.layout import ALIGN, Placement, place
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import TensorType
 
-LEAST = 16 << 10
-"""Bytes of a sample that are worth a piece. Several smaller ones share a page, and a layer without
-positions takes many of them together."""
-
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The arena, and the placement of every tensor."""
+    """The arena, and the placement of every tensor. `piece`: bytes from the piece of a sample to
+    the next, 0 where there are none; `inside`: the tensors that lie in pieces, whose offsets are
+    those of the first sample.
+    """
 
     plan: Plan
     places: dict[str, Placement]
+    piece: int = 0
+    inside: frozenset[str] = frozenset()
 
 
 def one_after_another(lives: Mapping[str, Life], places: Mapping[str, Placement]) -> Arrangement:
@@ -46,18 +48,23 @@ def by_samples(
     """The arrangement in which every sample has a piece of the arena. Behind all of them lies what
     is not of one sample, such as what bands hand on, of which every thread has its own.
     """
-    own = {n: life for n, life in lives.items() if tensors[n].type.batched and not tensors[n].cut}
-    others = {n: life for n, life in lives.items() if n not in own}
-    piece = plan(own, {n: places[n].sample_bytes for n in own})
-    if piece.size < LEAST:
+    own = {n: life for n, life in lives.items() if _has_positions(tensors[n], places[n])}
+    if not own:
         return one_after_another(lives, places)
+    others = {n: life for n, life in lives.items() if n not in own}
+    first = plan(own, {n: places[n].sample_bytes for n in own})
     shared = plan(others, {n: places[n].bytes for n in others})
     # an odd number of lines: the same places of all samples lie in different sets of a cache
-    step = (piece.size // ALIGN | 1) * ALIGN
-    found = _with_channels(tensors, {**places, **{n: places[n].in_samples(step) for n in own}})
-    behind = (batch - 1) * step + piece.size
-    offsets = {**piece.offsets, **{n: behind + at for n, at in shared.offsets.items()}}
-    return Arrangement(Plan(offsets, behind + shared.size, lives), found)
+    piece = (first.size // ALIGN | 1) * ALIGN
+    found = _with_channels(tensors, {**places, **{n: places[n].in_pieces(piece) for n in own}})
+    behind = (batch - 1) * piece + first.size
+    offsets = {**first.offsets, **{n: behind + at for n, at in shared.offsets.items()}}
+    size = behind + shared.size
+    return Arrangement(Plan(offsets, size, lives), found, piece, frozenset(own))
+
+
+def _has_positions(t: Tensor, p: Placement) -> bool:
+    return t.type.batched and len(p.dims) > 2 and p.innermost != 0 and not t.cut
 
 
 def placements(

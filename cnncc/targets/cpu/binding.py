@@ -15,6 +15,7 @@ from cnncc.graph.sources import Constant
 from cnncc.passes.plan import Plan
 from cnncc.targets.arrays import NUMPY, Array
 from cnncc.targets.cpu.arena import ArenaPool, address_of, aligned_bytes
+from cnncc.targets.cpu.arrangement import Arrangement
 from cnncc.targets.cpu.layout import Placement
 from cnncc.targets.cpu.memory import lasting
 from cnncc.targets.cpu.portions import at_a_time
@@ -62,8 +63,7 @@ class Binding:
 
     program: Program
     batch: int
-    placements: dict[str, Placement]
-    plan: Plan
+    arrangement: Arrangement
     table: Array
     job: Array  # (address, length) pairs; arena tensors hold offsets until an arena is known
     arena_slots: Array
@@ -73,6 +73,16 @@ class Binding:
     """Job tables with their addresses, by the identity of the arena."""
     _arenas: list[Array] = field(default_factory=list)  # whose identity stays theirs meanwhile
     _exchanges: dict[int, Exchange] = field(default_factory=dict)  # by phase
+
+    @property
+    def plan(self) -> Plan:
+        """The arena."""
+        return self.arrangement.plan
+
+    @property
+    def placements(self) -> Mapping[str, Placement]:
+        """Where the elements of every tensor lie."""
+        return self.arrangement.places
 
     def run(
         self,
@@ -160,9 +170,9 @@ def bind(
     arenas: int = 1,
     whole: int | None = None,
 ) -> Binding:
-    """Compute offsets and integers for `batch` samples, which may be a portion of `whole`. Then the
-    store has a block for every parameter, whose values may still be missing. Raises SpecError when
-    the plan exceeds the memory limit, before allocating.
+    """Compute offsets and integers for `batch` samples, which may be a portion of `whole`.
+    Afterwards the store has a block for every parameter, whose values may still be missing. Raises
+    SpecError when the plan exceeds the memory limit, before allocating.
     """
     values = {**symbols, "*": batch}
     found = program.outline.arranged(batch, symbols)
@@ -196,7 +206,7 @@ def bind(
                 job[2 * slot + 2] = arena.offsets[tensor.slice_of or name]
                 arena_slots.append(2 * slot + 2)
     return Binding(
-        program, batch, places, arena, table, job, np.array(arena_slots, np.int64), constants,
+        program, batch, found, table, job, np.array(arena_slots, np.int64), constants,
         ArenaPool(max(arena.size, 64), arenas),
     )  # fmt: skip
 

@@ -249,9 +249,12 @@ def _made(function: Callable[..., Any], arguments: tuple[str, ...], result: str)
 
 def _symbol(function: Callable[..., Any]) -> str:
     """A symbol unique to the function: emitted modules are named by content, our own by their
-    place."""
+    place. Comments of an emitted module do not count, so its lines do not either.
+    """
     name = f"{function.__module__}.{function.__qualname__}"
-    digest = hashlib.sha256(f"{name}\n{function.__code__.co_firstlineno}".encode()).hexdigest()[:16]
+    if not function.__module__.startswith("cnncc_emitted."):
+        name += f"\n{function.__code__.co_firstlineno}"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return f"cnncc_{function.__name__}_{digest}"
 
 

@@ -40,29 +40,28 @@ class Placement:
     block_stride: int
     elements: int
     halo: tuple[tuple[int, int], ...] = ()  # per spatial axis
-    between: int = 0  # elements of others behind each sample but the last
+    gap: int = 0  # elements of others behind each sample but the last
 
     @property
     def bytes(self) -> int:
         """Of its own elements, in whole lines."""
-        others = self.between * (self.dims[0] - 1) if self.between else 0
+        others = self.gap * (self.dims[0] - 1) if self.gap else 0
         return self._lines(self.elements - others)
 
     @property
     def sample_bytes(self) -> int:
         """Of one sample of an activation, in whole lines."""
-        return self._lines(self.strides[0] - self.between)
+        return self._lines(self.strides[0] - self.gap)
 
     def _lines(self, elements: int) -> int:
         return -(-elements * self.type.dtype.bytes // ALIGN) * ALIGN
 
-    def in_samples(self, bytes: int) -> Placement:
+    def in_pieces(self, size: int) -> Placement:
         """The same activation where so many bytes lie from each sample to the next."""
-        step, own = bytes // self.type.dtype.bytes, self.strides[0]
+        assert self.innermost != 0, "samples do not run fastest"
+        step, own = size // self.type.dtype.bytes, self.strides[0]
         elements = step * (self.dims[0] - 1) + own
-        return replace(
-            self, strides=(step, *self.strides[1:]), elements=elements, between=step - own
-        )
+        return replace(self, strides=(step, *self.strides[1:]), elements=elements, gap=step - own)
 
     def argument(self, name: str, buffer: str) -> int:
         """The value of a kernel's run-time argument `<buffer>_at`, `<buffer>_panel` or

@@ -39,8 +39,6 @@ from cnncc.targets.cpu.portions import (
 from cnncc.targets.cpu.tensors import Tensor
 from cnncc.tensor import DType, evaluate, product
 
-LANES = 16  # of the widest vectors, in float32
-
 
 @dataclass(frozen=True)
 class Need:
@@ -150,7 +148,7 @@ def _costs() -> Costs:
     """Of a byte on this machine."""
     if last_cache_is_far():
         return FAR
-    return WIDE if vector_lanes() == LANES and hungry_cache(32 * LANES) else NEAR
+    return WIDE if vector_lanes() == 16 and hungry_cache(512) else NEAR
 
 
 def default_limit() -> int:

@@ -20,6 +20,7 @@ from functools import cached_property
 from itertools import takewhile
 
 WORTH = 0.98  # of the time of a whole batch: above that, there are no portions
+UNEVEN = 1.05  # times the time where cores share a sample of several: three samples on two cores
 
 STEP = 500_000  # multiply-accumulates in the time in which threads get and leave a step
 LEAVING = 1.5  # times what a cache holds leaves it while as much again is touched
@@ -73,19 +74,13 @@ class Use:
 
 @dataclass(frozen=True)
 class Traffic:
-    """The steps of inference, and what a byte costs on the machine. `cores` share the samples of a
-    portion.
+    """The steps of inference, and what a byte costs on the machine. `cores`: of the machine, since
+    a plan does not depend on how many threads run it.
     """
 
     steps: Sequence[Work]
     costs: Costs = NEAR
     cores: int = 1
-
-    def shares(self, portion: int) -> bool:
-        """Whether every sample is one core's, or as many cores have each: of three samples two
-        cores have the half of one, which then passes from core to core.
-        """
-        return portion % self.cores == 0 or self.cores % portion == 0
 
     @cached_property
     def uses(self) -> Sequence[Sequence[Use]]:
@@ -115,7 +110,13 @@ class Traffic:
             away = portion * sum(use.bytes * use.away(portion, cache) for use in uses)
             own = max(step.macs * portion + costs.hidden * read, costs.parameter * read)
             total += STEP + own + costs.away * away
-        return total
+        return total * (1 if self._even(portion) else UNEVEN)
+
+    def _even(self, portion: int) -> bool:
+        """Whether every sample is one core's, or as many cores have each: of three samples two
+        cores have the half of one, which then passes from core to core.
+        """
+        return portion % self.cores == 0 or self.cores % portion == 0
 
 
 def _between(
@@ -134,17 +135,17 @@ def _between(
 
 
 def samples_at_once(traffic: Traffic, batch: int, cache: int) -> int:
-    """The portion that takes the least time, the largest of several, of those that the cores share
-    by samples; the batch where portions save next to nothing. `cache`: bytes of the last level that
-    a network may count on.
+    """The portion that takes the least time, the largest of several; the batch where portions save
+    next to nothing. `cache`: bytes of the last level that a network may count on.
     """
 
     def time(portion: int) -> float:
         whole, rest = divmod(batch, portion)
         return whole * traffic.time(portion, cache) + (traffic.time(rest, cache) if rest else 0)
 
-    sizes = [p for p in _portions(batch) if p == batch or traffic.shares(p)]
-    found = min(sizes, key=lambda p: (time(p), -p))
+    equal = _portions(batch)
+    even = [p - p % traffic.cores for p in equal if p > traffic.cores]
+    found = min((*equal, *even), key=lambda p: (time(p), -p))
     return found if time(found) <= WORTH * time(batch) else batch
 
 

@@ -121,7 +121,7 @@ class Store:
                 self._bare.discard(name)
             else:
                 self._waiting[name] = Later(nbytes, make)
-                self.growth += 1
+            self.growth += 1  # who runs without asking what is missing has to ask
             self.version += 1
 
     def read(self, name: str) -> Array:

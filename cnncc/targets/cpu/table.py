@@ -182,7 +182,8 @@ def _behind(step: Step, strips: Strips, x: Placement) -> tuple[Array, int]:
     sample, own = np.divmod(row, step.cut.height)
     seen = np.where(own == 0, 0, own * window + behind - window)
     at = x.start + sample * x.strides[0] + seen * x.strides[2]
-    return at, strips.size * window * x.strides[2]
+    one = not x.gap or strips.size <= step.cut.height  # several samples lie far from each other
+    return at, strips.size * window * x.strides[2] if one else 0
 
 
 def _within(
