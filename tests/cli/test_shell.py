@@ -192,12 +192,16 @@ def test_an_interrupt_ends_a_training_without_a_traceback(tmp_path):
         "  optimizer = sgd(lr = 0.01)\n  epochs = 1_000_000\n}\n"
     )
     words = ["--data", "synthetic:1x4x4:2:200", "--log", str(log)]
-    process = command("train", str(net), *words, stderr=subprocess.PIPE)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:  # in the background of a shell tests ignore it, and so would what they start
+        process = command("train", str(net), *words, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     while not (log.exists() and log.read_text().count("\n") > 1):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1] == "interrupted\n"
+    assert process.communicate(timeout=60)[1] == "interrupted\n"
     assert process.returncode == 130
 
 
