@@ -534,8 +534,8 @@ def test_emitted_texts(lenet: cnncc.Model, model: cnncc.Model):
 
 
 def test_a_claim_about_memory_holds_for_the_batch_that_is_known():
-    """4 * 32 * 32 inputs and the 4 * 16 * 16 results of a sample, and no parameters. Between samples
-    lies a line.
+    """4 * 32 * 32 inputs and the 4 * 16 * 16 results of a sample, and no parameters. Between
+    samples lies a line.
     """
     text = """net a {{
   input x: f32[4, 32, 32]
