@@ -12,9 +12,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from cnncc.targets.cpu.compiled import JIT
+from cnncc.targets.cpu.compiled import JIT, PACKAGE
 from cnncc.targets.cpu.machine import detect
-from cnncc.targets.load import PACKAGE, Kind, is_stored, load_module, module_name
+from cnncc.targets.load import Kind, is_stored, load_module, module_name
 
 __all__ = ["compile_ahead", "load_kernels"]
 

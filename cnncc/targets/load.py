@@ -34,7 +34,7 @@ from cnncc.targets.cache import (
     environment_key,
     write_atomically,
 )
-from cnncc.targets.cpu.compiled import JIT, functions_of, keep_functions
+from cnncc.targets.cpu.compiled import JIT, PACKAGE, functions_of, keep_functions
 from cnncc.targets.cpu.machine_code import kept
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "module_name",
 ]
 
-PACKAGE = "cnncc_emitted"
 Kind = Literal["kernel", "entry"]
 _PREFIX = {"kernel": "k", "entry": "e"}
 _KEY = b"# key: "
@@ -63,9 +62,9 @@ def load_module(text: str, *, kind: Kind, key_extra: str = "") -> ModuleType:
     """Import an emitted text, compiling its kernels or taking them from the cache.
 
     `kind` shows in the file's name; of an entry, lines that are comments do not count in it.
-    `key_extra` makes otherwise equal texts distinct
-    modules; it becomes a comment in the file and must be one line (else ValueError).  CompilerBug
-    if the text is not valid Python: it was emitted.
+    `key_extra` makes otherwise equal texts distinct modules; it becomes a comment in the file and
+    must be one line (else ValueError).  CompilerBug if the text is not valid Python: it was
+    emitted.
     """
     stored = _stored(text, key_extra)
     name = _name(stored, _PREFIX[kind])

@@ -40,6 +40,7 @@ __all__ = [
 
 JIT = not setting("DISABLE_JIT")
 
+PACKAGE = "cnncc_emitted"  # of modules whose text is emitted
 ENTRY = "void(i64*, i64*, i64, i64)"  # job, control, tid, size
 
 _SCALARS: dict[str, Any] = {
@@ -252,7 +253,7 @@ def _symbol(function: Callable[..., Any]) -> str:
     place. Comments of an emitted module do not count, so its lines do not either.
     """
     name = f"{function.__module__}.{function.__qualname__}"
-    if not function.__module__.startswith("cnncc_emitted."):
+    if not function.__module__.startswith(f"{PACKAGE}."):
         name += f"\n{function.__code__.co_firstlineno}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return f"cnncc_{function.__name__}_{digest}"

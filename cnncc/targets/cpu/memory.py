@@ -148,7 +148,8 @@ def _costs() -> Costs:
     """Of a byte on this machine."""
     if last_cache_is_far():
         return FAR
-    return WIDE if vector_lanes() == 16 and hungry_cache(512) else NEAR
+    wide = vector_lanes() == 16  # 512 bits
+    return WIDE if wide and hungry_cache(512) else NEAR
 
 
 def default_limit() -> int:
