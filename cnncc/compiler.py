@@ -29,6 +29,9 @@ from cnncc.syntax.dump import dump
 if TYPE_CHECKING:
     from cnncc.targets.cpu.memory import Need
 
+Edges = frozenset[frozenset[str]]
+"""Edges of a graph, each the names of its two nodes."""
+
 FRONT_STAGES = ("tree", "graph", "typed")
 """Stages that `front_text` prints."""
 
@@ -72,6 +75,7 @@ def kernels(
     exact: bool = False,
     bf16: bool = False,
     choices: Choices = NONE,
+    apart: Edges = frozenset(),
 ) -> Fused:
     """The kernels of a graph of the module's net, and the ledger: one reason per edge.
 
@@ -90,12 +94,12 @@ def kernels(
         graph = with_winograd(graph, algorithms(graph, choices))
     alone = set(module.nofuse)
     edges = ((i, n.name) for n in graph.nodes for i in n.inputs)
-    apart = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
-    fused = fuse_graph(graph, enabled=fuse, apart=apart, phases=dict(phases or {}))
-    fused = replace(fused, batch=choices.batch)
-    if fuse and phases is None:
-        check_requirements(fused, module)
-    return fused
+    forbidden = frozenset(frozenset(edge) for edge in edges if alone.intersection(edge))
+    found = fuse_graph(graph, enabled=fuse, apart=forbidden | apart, phases=dict(phases or {}))
+    found = replace(found, batch=choices.batch)
+    if fuse and phases is None and not apart:
+        check_requirements(found, module)
+    return found
 
 
 def allowed(choices: Choices, module: Module) -> Choices:

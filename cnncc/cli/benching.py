@@ -261,7 +261,7 @@ def _timing(way: _Way, times: list[float], shape: Shape, macs: int, peaks: Peaks
     traffic = way.traffic(shape)
     low, median, high = np.percentile(times, (10, 50, 90))
     held = binding.plan.size + way.runtime.store.bytes
-    cold = held > max((c.size for c in peaks.caches), default=0)
+    cold = peaks.overflows(held)
     least = peaks.bound(2.0 * macs, min(held, traffic), traffic if cold else 0).seconds
     return Timing(
         kernels=len(way.runtime.fused.kernels),

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnncc.cli.choosing import all_chosen, choice_lines, choices_json
-from cnncc.cli.failures import DONE
+from cnncc.cli.failures import DONE, UsageError
+from cnncc.cli.gaining import gains_json, measured, print_gains
 from cnncc.cli.output import amount, print_json
 from cnncc.cli.verbs import (
     Verbs,
+    add_extents,
     add_json,
+    add_machine,
     add_net_arguments,
     add_precision,
     net_arguments,
@@ -44,12 +47,18 @@ def add(verbs: Verbs) -> None:
             "cnncc explain resnet50 --fused",
             "cnncc explain lenet_digits --train --json",
             "cnncc explain vgg19 --precision bf16",
+            "cnncc explain mobilenet --measure --batch 16",
         ],
         "For a network: a line for every edge of its graph, grouped by kernel. + edges are fused\n"
         "and keep a tensor out of memory; - edges are not, and the line says why. Then which\n"
         "convolutions use Winograd's minimal filtering in calls of --batch samples, and what\n"
         "`cnncc tune` has measured for them. With --precision bf16 first a line for every layer\n"
-        "with weights: + reads them in bf16.",
+        "with weights: + reads them in bf16.\n"
+        "\n"
+        "With --measure the network is compiled, with and without each fusion, and a table says\n"
+        "what every one of them gains on this machine: the time of the kernels at both ends of\n"
+        "the edge without it, by their time with it, as the median of turns in which both run,\n"
+        "and what the roofline allows. Edges that can only be fused together share a line.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
     add_net_arguments(parser)
@@ -57,6 +66,17 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--fused", action="store_true", help="leave out the edges not fused")
     parser.add_argument("--batch", type=positive, default=1, help="samples per call (default: 1)")
     add_precision(parser)
+    parser.add_argument(
+        "--measure", action="store_true", help="measure what each fusion of inference gains"
+    )
+    parser.add_argument(
+        "--turns",
+        metavar="N",
+        type=positive,
+        help="with --measure: how often each is timed (default: 15, up to 300 in a small network)",
+    )
+    add_extents(parser)
+    add_machine(parser)
     add_json(parser, "the ledger")
 
 
@@ -65,23 +85,32 @@ def explain(options: argparse.Namespace) -> int:
     if _CODE.fullmatch(options.topic):
         print(_explanation(options.topic.upper()), end="")
         return DONE
-    from cnncc.cli.stages import Request
+    from cnncc.cli.stages import Request, require_machine_code
 
     request = Request(
         options.topic, net_arguments(options), train=options.train, batch=options.batch,
+        extents=dict(options.extents), threads=options.threads, max_memory=options.max_memory,
         precision=options.precision,
     )  # fmt: skip
+    if options.measure:
+        require_machine_code("explain --measure")
+        if options.train:
+            raise UsageError("--measure is about inference: leave out --train")
     fused = request.fused()
     rounded = choices(request.graph) if request.bf16 else ()
     found = [] if options.train else all_chosen(request.graph, fused.graph, request.choices)
+    gains = measured(options, request) if options.measure else None
     if options.json:
         bf16 = {"bf16": list(map(_choice, rounded))} if request.bf16 else {}
-        print_json({**as_json(fused), **bf16, "choices": choices_json(found)})
+        more = {"measured": gains_json(gains)} if gains else {}
+        print_json({**as_json(fused), **bf16, "choices": choices_json(found), **more})
         return DONE
     if request.bf16:
         print("\n".join([*_choice_lines(rounded), ""]))
     lines = [*ledger_lines(fused, only_fused=options.fused), *choice_lines(found)]
     print("\n".join(lines))
+    if gains:
+        print_gains(gains)
     return DONE
 
 

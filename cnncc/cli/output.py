@@ -7,6 +7,8 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +18,7 @@ from cnncc.io.files import WRITE, amount, refuse
 
 __all__ = [
     "amount",
+    "counting",
     "is_terminal",
     "print_json",
     "print_table",
@@ -84,3 +87,24 @@ def write_text(path: Path, text: str) -> None:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise refuse(WRITE, f"cannot write {path}: {why}") from None
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr for a person, nothing for others. What it gives is told what comes next, how
+    much is done, and of how much.
+    """
+    if not is_terminal(sys.stderr):
+        yield lambda what, done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("compiling")
+
+        def show(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of)
+
+        yield show

@@ -4,14 +4,11 @@ and keep them for later compiles."""
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cnncc.cli.choosing import label
 from cnncc.cli.failures import DONE, UsageError
-from cnncc.cli.output import is_terminal, print_json, print_table
+from cnncc.cli.output import counting, print_json, print_table
 from cnncc.cli.sampling import concrete_shape, random_inputs
 from cnncc.cli.stages import require_machine_code
 from cnncc.cli.verbs import (
@@ -26,7 +23,7 @@ from cnncc.cli.verbs import (
 from cnncc.errors import printable
 
 if TYPE_CHECKING:
-    from cnncc.model.tuning import Found, Progress, Tuning
+    from cnncc.model.tuning import Found, Tuning
     from cnncc.model.turns import Turns
 
 ABOUT = """\
@@ -73,7 +70,7 @@ def add(verbs: Verbs) -> None:
         "--turns",
         metavar="N",
         type=positive,
-        help="how often each candidate is timed (default: 15, up to 75 in a small network)",
+        help="how often each candidate is timed (default: 15, up to 300 in a small network)",
     )
     parser.add_argument("--dry-run", action="store_true", help="measure, but keep nothing")
     add_extents(parser)
@@ -98,7 +95,7 @@ def tune(options: argparse.Namespace) -> int:
     network = Network.read(options.net, net_arguments(options))
     graph = network.inference.graph
     shape = concrete_shape(graph, options.batch, dict(options.extents))
-    with _progress() as progress:
+    with counting() as progress:
         found = measured(
             network,
             random_inputs(graph, shape),
@@ -129,25 +126,6 @@ def tune(options: argparse.Namespace) -> int:
     if failure is not None:
         raise failure
     return DONE
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on stderr for a person, nothing for others."""
-    if not is_terminal(sys.stderr):
-        yield lambda what, done, of: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("compiling")
-
-        def show(what: str, done: int, of: int) -> None:
-            bar.update(task, description=what, completed=done, total=of)
-
-        yield show
 
 
 def _print(found: Tuning) -> None:

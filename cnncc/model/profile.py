@@ -252,7 +252,7 @@ def profile_inference(
     )
     peaks = measure_peaks(runtime.threads)
     held = binding.plan.size + runtime.store.bytes
-    cold = held > max((c.size for c in peaks.caches), default=0)
+    cold = peaks.overflows(held)
     return Profile(
         programs.network.inference.module.name,
         shape.batch,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cnncc.compiler import allowed, check_claims, kernels
+from cnncc.compiler import Edges, allowed, check_claims, kernels
 from cnncc.graph.ir import Graph, Node
 from cnncc.graph.module import Module, Training
 from cnncc.graph.sources import Parameter
@@ -52,6 +52,7 @@ class Options:
     exact: bool = False  # every sum in the order of its definition
     bf16: bool = False  # weights that are used once per sample are rounded to bf16
     choices: Choices = NONE  # the batch, and what was measured for it
+    apart: Edges = frozenset()  # not to be fused, besides what the text says
 
     @staticmethod
     def checked(
@@ -333,7 +334,7 @@ class Programs:
         options = self.options
         return kernels(
             graph, module, fuse=enabled, phases=phases, exact=options.exact, bf16=options.bf16,
-            choices=self.choices,
+            choices=self.choices, apart=options.apart,
         )  # fmt: skip
 
     @property

@@ -11,29 +11,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnncc.compiler import allowed
-from cnncc.errors import CompilerBug
 from cnncc.graph.ir import Graph, Node
 from cnncc.model.network import Network
-from cnncc.model.programs import Options, Programs
-from cnncc.model.turns import Contestant, Turns, calls_compared, compared
+from cnncc.model.programs import Options
+from cnncc.model.trials import Trials
+from cnncc.model.turns import (
+    Arrays,
+    Contestant,
+    Turns,
+    calls_compared,
+    check_bits,
+    compared,
+    turns_for,
+)
 from cnncc.ops.base import Op
 from cnncc.passes.choices import Choice, Choices, form
 from cnncc.passes.winograd import algorithms, costs
 from cnncc.targets.cpu.bands import Cut
 from cnncc.targets.cpu.profile import Timer, stopwatch
 from cnncc.targets.cpu.schedule import other_widths, registers
-from cnncc.targets.runtime import Runtime
 from cnncc.targets.tuned import Key, save_choices
 from cnncc.tensor import DType
-from cnncc.train.init import initial
 
 ALGORITHM, WIDTH = "algorithm", "width"
 PRUNED = {ALGORITHM: 1.6, WIDTH: 1.3}
@@ -47,14 +51,8 @@ CLOSE = 1e-5
 """Relative L2 distance of an output with other algorithms: the bound that outputs are held to
 against other frameworks."""
 
-TURNS = 15
-MORE, SECONDS = 75, 0.3
-"""Turns of a small network, and the seconds in which it may take more turns than TURNS."""
-
 Progress = Callable[[str, int, int], None]
 """Called with what comes next, how many networks are compiled and timed, and of how many."""
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -156,28 +154,19 @@ class _Tuner:
     turns: int | None
     timer: Timer
     progress: Progress
-    _state: dict[str, NDArray[Any]] = field(default_factory=dict)
     _done: int = 0
     _planned: int = 0
 
-    # --- programs ---
-
-    def runtime(self, choices: Choices) -> Runtime:
-        """The network compiled with choices, its parameters as they are before training."""
-        programs = Programs(self.network, replace(self.options, choices=choices), False)
-        for node in programs.parameters:
-            if node.name not in self._state:
-                self._state[node.name] = initial(node, 0)
-            programs.store.write(node.name, self._state[node.name])
-        made = programs.inference
-        assert isinstance(made, Runtime), "the target is the CPU"
-        self.threads = made.threads
-        return made
+    def __post_init__(self) -> None:
+        self.trials = Trials(self.network)
 
     def contestant(self, choices: Choices, what: str) -> Contestant:
+        """The network compiled with choices."""
         self.progress(what, self._done, max(self._planned, self._done + 1))
         self._done += 1
-        return Contestant(self.runtime(choices), self.inputs)
+        runtime = self.trials.runtime(replace(self.options, choices=choices))
+        self.threads = runtime.threads
+        return Contestant(runtime, self.inputs)
 
     # --- groups ---
 
@@ -222,7 +211,7 @@ class _Tuner:
     ) -> list[Found]:
         """Measure the candidates of all groups beside a network with the choices so far."""
         with self.contestant(choices, "as the cost models choose") as base:
-            turns = self.turns or _turns_for(base, self.timer)
+            turns = self.turns or turns_for(base, self.timer)
             groups = [g for g in groups_of(base) if g.candidates]
             rounds = max((len(g.candidates) for g in groups), default=0)
             self._planned = self._done + rounds + 1
@@ -272,7 +261,9 @@ class _Tuner:
                     )
                     return {}
             else:
-                _check_bits(base.outputs, changed.outputs)
+                check_bits(
+                    base.outputs, changed.outputs, "schedule", "the width of a tile changes no bit"
+                )
             layers = {g.form: g.names for g in taking}
             return compared(base, changed, layers, turns, self.timer)
 
@@ -280,14 +271,8 @@ class _Tuner:
         """Whole calls with the models' choices and with these."""
         with self.contestant(self.options.choices, "whole calls") as before, \
                 self.contestant(choices, "whole calls") as after:  # fmt: skip
-            turns = self.turns or _turns_for(before, self.timer)
+            turns = self.turns or turns_for(before, self.timer)
         return calls_compared(before, after, turns, self.timer)
-
-
-def _turns_for(network: Contestant, timer: Timer) -> int:
-    """How many turns are worth it."""
-    network.run(timer)  # to warm up
-    return max(TURNS, min(MORE, int(SECONDS / (2 * sum(network.run(timer))))))
 
 
 def _by_form(graph: Graph) -> dict[str, list[Node]]:
@@ -327,12 +312,6 @@ def _fastest(candidates: Sequence[Candidate]) -> Candidate | None:
     """The candidate that gains most, None where no gain is beyond the noise."""
     faster = [c for c in candidates if c.turns.is_faster]
     return max(faster, key=lambda c: c.turns.gain, default=None)
-
-
-def _check_bits(expected: Arrays, found: Arrays) -> None:
-    for name, array in expected.items():
-        if array.tobytes() != found[name].tobytes():
-            raise CompilerBug("schedule", name, "the width of a tile changes no bit")
 
 
 def _furthest(expected: Arrays, found: Arrays) -> float:

@@ -62,6 +62,10 @@ class Peaks:
     threads: int
     caches: tuple[Cache, ...] = ()
 
+    def overflows(self, held: int) -> bool:
+        """Whether so many bytes do not fit the last cache."""
+        return held > max((c.size for c in self.caches), default=0)
+
     def bound(self, flops: float, traffic: int, fresh: int) -> Bound:
         """The roofline for one kernel.
 
