@@ -103,7 +103,7 @@ def measure_gains(
         found: dict[Cut, Gain] = {}
         while len(found) < len(cuts):
             progress("without some fusions", len(found), len(cuts))
-            taken = _of_different_steps((c for c in cuts if c not in found), fused)
+            taken = _far_from_each_other((c for c in cuts if c not in found), fused)
             edges = frozenset(frozenset(edge) for c in taken for edge in c.edges)
             runtime = trials.runtime(replace(options, apart=edges))
             with Contestant(runtime, inputs, fused.binding.batch) as apart:
@@ -144,14 +144,16 @@ def cuts_of(fused: Fused) -> list[Cut]:
     return list(found.values())
 
 
-def _of_different_steps(cuts: Iterable[Cut], fused: Contestant) -> list[Cut]:
-    """The first of them, and those that concern other steps than those before."""
+def _far_from_each_other(cuts: Iterable[Cut], fused: Contestant) -> list[Cut]:
+    """The first of them, and those that concern other steps than those before, and none next to
+    them: what a kernel takes also depends on where the one before left its input.
+    """
     taken, busy = [], set[int]()
     for cut in cuts:
         places = set(fused.places_of(cut.nodes))
         if places.isdisjoint(busy):
             taken.append(cut)
-            busy |= places
+            busy |= {p + d for p in places for d in (-1, 0, 1)}
     return taken
 
 

@@ -16,9 +16,13 @@ from cnncc.graph.ir import Graph, Node
 from cnncc.loops.producer import CannotInline
 from cnncc.ops.base import Op, operand_axes
 from cnncc.passes.lower import Kernel, lower
-from cnncc.tensor import Extent
+from cnncc.tensor import Extent, product
 
 LONGEST = 16  # nodes of a kernel: longer ones gain little and take long to compile
+FEW = (
+    1024  # elements of a sample that a dense layer may read one by one: the nearest cache has them
+)
+WIDE = 64  # positions of a map of which each channel, one behind the other, has lines of its own
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,26 @@ class _Fusion:
             self.group[node.name] = _Group([node], self._lower([node]))
             if self.enabled and node.op.name == "concat":
                 continue  # its edges have their verdicts
-            # the latest producer first: the others are then complete when the kernel runs
-            for name in sorted(set(node.inputs), key=lambda i: -self.order[i]):
+            # The latest producer first: the others are then complete when the kernel runs. But of
+            # two convolutions the one that does less for an element, as the second one of a
+            # residual block beside a strided one: measured, it bears an addition better.
+            for name in sorted(
+                set(node.inputs), key=lambda i: (self._macs_of_element(i), -self.order[i])
+            ):
                 self.ledger.append(self._edge(self.graph[name], node))
         return Fused(self.graph, self._ordered(), tuple(self.ledger), self.slices)
+
+    def _macs_of_element(self, name: str) -> int:
+        """Multiply-accumulates of a node's kernel for one of its elements; 0 of what depends on
+        symbolic extents.
+        """
+        group = self.group.get(name)
+        macs = 0
+        for node in group.nodes if group else ():
+            of_node = _op(node).cost(self.graph.types(node), node.type).macs
+            if isinstance(of_node, int) and isinstance(node.type.elements, int):
+                macs += of_node // node.type.elements
+        return macs
 
     def _in_place(self, node: Node) -> bool:
         """Let the kernels of a concat's inputs write into its result, if every input allows it."""
@@ -191,6 +211,9 @@ class _Fusion:
             return apart("nofuse", "the spec says nofuse")
         if self.phases.get(producer.name) != self.phases.get(consumer.name):
             return apart("phase", "forward, backward and update can be called apart")
+        reader = self._reader_in_place(consumer)
+        if reader:
+            return apart("view", f"{reader} reads the elements where they lie")
         theirs, mine = self.group[producer.name], self.group[consumer.name]
         if theirs is mine:
             return self._fused(producer, consumer, "same kernel")
@@ -204,7 +227,8 @@ class _Fusion:
                 f"{producer.name} is computed inside the kernel of {theirs.nodes[-1].name}, which "
                 "stores it",
             )
-        refusal = self._refusal(producer, consumer, theirs, mine)
+        view = self._reader_in_place(producer) == consumer.name
+        refusal = None if view else self._refusal(producer, consumer, theirs, mine)
         if refusal:
             return apart(*refusal)
         merged = sorted([*theirs.nodes, *mine.nodes], key=lambda n: self.order[n.name])
@@ -215,24 +239,56 @@ class _Fusion:
         group = _Group(merged, kernel)
         for n in merged:
             self.group[n.name] = group
+        if view:
+            how = "the elements of its input are read where they lie"
+            return self._fused(producer, consumer, "view", how)
         flat = "flatten" if consumer.op.name == "reshape" else "pool epilogue"
         rule = "pointwise epilogue" if _op(consumer).pointwise else flat
         return self._fused(producer, consumer, rule)
 
-    def _fused(self, producer: Node, consumer: Node, rule: str) -> Verdict:
+    def _shares_lines(self, node: Node) -> bool:
+        """Whether kernels that store a map channel by channel, as a vector, write to a line of
+        memory from several rows, perhaps of several threads.
+        """
+        positions = product(node.type.shape[1:])
+        return isinstance(positions, int) and 1 < positions < WIDE
+
+    def _reader_in_place(self, node: Node) -> str:
+        """The dense layer that reads a short flattened tensor where it lies, "" where none does.
+
+        A kernel that stored it element by element would let threads with neighbouring rows write to
+        the same lines of memory, and a kernel of its own would take as long to start as to run.
+        """
+        readers = self.consumers[node.name]
+        if node.op.name != "reshape" or not _op(node).reads_once or len(readers) != 1:
+            return ""
+        (reader,) = readers
+        size = node.type.elements
+        if (
+            reader.op.name != "dense"
+            or node.name in reader.inputs[1:]
+            or node.name in self.results
+            or not node.type.batched
+            or not (isinstance(size, int) and size <= FEW)
+            or frozenset((node.name, reader.name)) in self.apart
+            or self.phases.get(node.name) != self.phases.get(reader.name)
+        ):
+            return ""
+        return reader.name
+
+    def _fused(
+        self,
+        producer: Node,
+        consumer: Node,
+        rule: str,
+        how: str = "each element is read once, where it is computed",
+    ) -> Verdict:
         kernel = self.group[consumer.name].kernel
         kept = kernel is not None and producer.name in kernel.writes
         size = producer.type.elements * producer.type.dtype.bytes
         saved = size if kept else 2 * size  # the read, and the write unless others need the tensor
-        reason = "each element is read once, where it is computed"
-        return Verdict(
-            producer.name,
-            consumer.name,
-            True,
-            rule,
-            reason + (", and stored for others" if kept else ""),
-            saved,
-        )
+        reason = how + (", and stored for others" if kept else "")
+        return Verdict(producer.name, consumer.name, True, rule, reason, saved)
 
     def _refusal(
         self, producer: Node, consumer: Node, theirs: _Group, mine: _Group
@@ -248,6 +304,11 @@ class _Fusion:
                 return "broadcast", f"{producer.name} is shared by all samples"
         elif not op.reads_once:
             return "reuse", f"{op.name} reads elements of {producer.name} more than once"
+        elif op.name == "reshape" and self._shares_lines(producer):
+            return (
+                "lines",
+                f"in a vector the channels of {producer.name} lie so close that rows share lines",
+            )
         elif not theirs.heavy:
             return (
                 "cheap",

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from cnncc.errors import CompilerBug
 from cnncc.graph.ir import Graph, Node
+from cnncc.loops.digits import over_digits
 from cnncc.loops.inline import inline
 from cnncc.loops.ir import Nest, Store
 from cnncc.loops.key import This
@@ -117,4 +118,4 @@ def _joined(
     names = merged(above, below, buffer, keep=keep, alias=dict(alias)).named(below)
     stores = sum(isinstance(s, Store) for s in statements(below.body))
     join = push if stores > 1 else inline
-    return join(above, below, buffer, keep=keep, alias=dict(alias)), names
+    return over_digits(join(above, below, buffer, keep=keep, alias=dict(alias))), names

@@ -19,6 +19,7 @@ from cnncc.targets.cpu.machine import vector_lanes
 from cnncc.targets.cpu.store import Store
 from cnncc.targets.cpu.strips import Flow, Strip, rows_read, strip_of, summed_input
 from cnncc.targets.runtime import Runtime, Shape
+from tests.kernels.joined import both_targets
 from tests.kernels.primitives import same_bits
 
 NET = """
@@ -257,3 +258,19 @@ def test_tiles_and_turns_fetch_all_that_comes_next(elements: int) -> None:
     tile, turn = share.integers({"ahead_elements": elements})
     assert (tile - 1) * 42 < elements <= tile * 42
     assert (turn - 1) * 24 < tile <= turn * 24
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_sums_over_neighbouring_channels_have_no_strips(lanes: int) -> None:
+    """Some lanes of a local response normalisation would read channels that do not exist."""
+    line = "output y = x -> conv(6, 3x3) -> lrn(3) -> conv(4, 1x1)"
+    net = f"net n {{\n  input x: f32[1, 9, 17]\n  {line}\n}}\n"
+    graph = compiler.front(net).graph
+    rng = np.random.default_rng(0)
+    given = {
+        node.name: rng.standard_normal(node.type.dims(2)).astype(np.float32)
+        for node in (*graph.of("input"), *graph.of("parameter"))
+    }
+    cpu, interp = both_targets(graph, lanes=lanes).run(given)
+    assert all(same_bits(cpu[name], interp[name]) for name in cpu)

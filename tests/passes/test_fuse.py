@@ -96,13 +96,37 @@ def test_complex_layer_is_one_kernel() -> None:
 
 
 def test_flatten_joins_what_computes_its_input() -> None:
-    fused = fuse(network("output y = x -> conv(8, 3x3) -> relu -> maxpool(2x2) -> flatten"))
-    assert [[n.op.name for n in k.nodes] for k in fused.kernels] == [
-        ["conv", "relu", "maxpool", "reshape"]
-    ]
+    big = "x -> conv(8, 3x3, pad = full) -> relu"
+    fused = fuse(network(f"output y = {big} -> flatten"))
+    assert [[n.op.name for n in k.nodes] for k in fused.kernels] == [["conv", "relu", "reshape"]]
     assert [v.rule for v in fused.ledger if v.fused][-1] == "flatten"
     for apart in ("relu(x) -> flatten", "x -> conv(8, 3x3) -> reshape((8, 36))"):
         assert len(fuse(network(f"output y = {apart}")).kernels) == 2
+
+
+def test_flatten_of_short_rows_is_read_by_a_dense_layer_or_a_kernel_of_its_own() -> None:
+    small = "x -> conv(8, 3x3) -> relu -> maxpool(2x2) -> flatten"
+    names = [[n.op.name for n in k.nodes] for k in fuse(network(f"output y = {small}")).kernels]
+    assert names == [["conv", "relu", "maxpool"], ["reshape"]]
+    fused = fuse(network(f"output y = {small} -> dense(5) -> relu"))
+    names = [[n.op.name for n in k.nodes] for k in fused.kernels]
+    assert names == [["conv", "relu", "maxpool"], ["reshape", "dense", "relu"]]
+    assert [v.rule for v in fused.ledger if "flatten" in v.consumer] == ["view"]
+
+
+def test_residual_add_joins_the_branch_with_less_to_do() -> None:
+    graph = network(
+        "a = x -> conv(8, 3x3, pad = same)", "b = x -> conv(8, 1x1)", "output y = relu(b + a)"
+    )
+    fused = fuse(graph)
+    assert [[n.op.name for n in k.nodes] for k in fused.kernels] == [
+        ["conv"], ["conv", "add", "relu"],
+    ]  # fmt: skip
+    assert fused.kernels[-1].nodes[0].name == "b"
+    swapped = network(
+        "b = x -> conv(8, 1x1)", "a = x -> conv(8, 3x3, pad = same)", "output y = relu(b + a)"
+    )
+    assert fuse(swapped).kernels[-1].nodes[0].name == "b"
 
 
 def test_residual_add_joins_the_later_branch() -> None:

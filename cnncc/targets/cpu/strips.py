@@ -139,6 +139,8 @@ def _uneven(nest: Nest, lane: str) -> bool:
     conditions += [s.condition for s in statements(nest.body) if isinstance(s, Guard)]
     straight = [i for c in conditions for i in condition_indices(c)]
     straight += [v.index for v in values(nest.body) if isinstance(v, AsFloat)]
+    padded = [v for v in values(nest.body) if isinstance(v, Load) and v.outside is not None]
+    straight += [i for v in padded for i in v.index if i != along]  # some lanes lie outside
     stores = [s for s in statements(nest.body) if isinstance(s, Store)]
     return (
         any(isinstance(i, Fetch) for i in indices(nest.body))
