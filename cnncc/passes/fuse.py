@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from cnncc.graph.ir import Graph, Node
 from cnncc.loops.producer import CannotInline
 from cnncc.ops.base import Op, operand_axes
+from cnncc.passes.flattened import is_short, shares_lines
 from cnncc.passes.lower import Kernel, lower
-from cnncc.tensor import Extent, product
+from cnncc.tensor import Extent
 
 LONGEST = 16  # nodes of a kernel: longer ones gain little and take long to compile
 FEW = (
@@ -123,14 +124,21 @@ class _Fusion:
             self.group[node.name] = _Group([node], self._lower([node]))
             if self.enabled and node.op.name == "concat":
                 continue  # its edges have their verdicts
-            # The latest producer first: the others are then complete when the kernel runs. But of
-            # two convolutions the one that does less for an element, as the second one of a
-            # residual block beside a strided one: measured, it bears an addition better.
-            for name in sorted(
-                set(node.inputs), key=lambda i: (self._macs_of_element(i), -self.order[i])
-            ):
+            for name in self._producers(node):
                 self.ledger.append(self._edge(self.graph[name], node))
         return Fused(self.graph, self._ordered(), tuple(self.ledger), self.slices)
+
+    def _producers(self, node: Node) -> list[str]:
+        """What a node reads, in the order in which their kernels are tried.
+
+        The latest first: the others are then complete when the kernel runs. But of two convolutions
+        the one that does less for an element, as the second one of a residual block beside a
+        strided one: measured, it bears an addition better.
+        """
+        names = sorted(set(node.inputs), key=lambda i: -self.order[i])
+        if sum(name in self.group for name in names) > 1:
+            names.sort(key=self._macs_of_element)
+        return names
 
     def _macs_of_element(self, name: str) -> int:
         """Multiply-accumulates of a node's kernel for one of its elements; 0 of what depends on
@@ -139,9 +147,9 @@ class _Fusion:
         group = self.group.get(name)
         macs = 0
         for node in group.nodes if group else ():
-            of_node = _op(node).cost(self.graph.types(node), node.type).macs
-            if isinstance(of_node, int) and isinstance(node.type.elements, int):
-                macs += of_node // node.type.elements
+            own = _op(node).cost(self.graph.types(node), node.type).macs
+            if isinstance(own, int) and isinstance(node.type.elements, int):
+                macs += own // node.type.elements
         return macs
 
     def _in_place(self, node: Node) -> bool:
@@ -246,30 +254,19 @@ class _Fusion:
         rule = "pointwise epilogue" if _op(consumer).pointwise else flat
         return self._fused(producer, consumer, rule)
 
-    def _shares_lines(self, node: Node) -> bool:
-        """Whether kernels that store a map channel by channel, as a vector, write to a line of
-        memory from several rows, perhaps of several threads.
-        """
-        positions = product(node.type.shape[1:])
-        return isinstance(positions, int) and 1 < positions < WIDE
-
     def _reader_in_place(self, node: Node) -> str:
-        """The dense layer that reads a short flattened tensor where it lies, "" where none does.
-
-        A kernel that stored it element by element would let threads with neighbouring rows write to
-        the same lines of memory, and a kernel of its own would take as long to start as to run.
+        """The dense layer that reads a short flattened tensor where it lies, "" if none does: all
+        others need the vector itself.
         """
         readers = self.consumers[node.name]
         if node.op.name != "reshape" or not _op(node).reads_once or len(readers) != 1:
             return ""
         (reader,) = readers
-        size = node.type.elements
         if (
             reader.op.name != "dense"
             or node.name in reader.inputs[1:]
             or node.name in self.results
-            or not node.type.batched
-            or not (isinstance(size, int) and size <= FEW)
+            or not is_short(node.type)
             or frozenset((node.name, reader.name)) in self.apart
             or self.phases.get(node.name) != self.phases.get(reader.name)
         ):
@@ -304,7 +301,7 @@ class _Fusion:
                 return "broadcast", f"{producer.name} is shared by all samples"
         elif not op.reads_once:
             return "reuse", f"{op.name} reads elements of {producer.name} more than once"
-        elif op.name == "reshape" and self._shares_lines(producer):
+        elif op.name == "reshape" and shares_lines(producer.type):
             return (
                 "lines",
                 f"in a vector the channels of {producer.name} lie so close that rows share lines",
