@@ -47,13 +47,14 @@ def print_gains(gains: Gains) -> None:
         print("nothing is fused that runs in a call")
         return
     table = Table()
-    for column in ("gain", "middle half", "by the roofline", "ms without", "ms with"):
+    for column in ("gain", "middle half", "two copies", "by the roofline", "ms without", "ms with"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("edge", overflow="fold")
     for g in gains.found:
         without, with_ = (f"{1e3 * seconds:.4f}" for seconds in g.turns.seconds)
-        middle = "{:.2f}..{:.2f}".format(*g.spread)
-        table.add_row(f"{g.measured:.2f}", middle, f"{g.predicted:.2f}", without, with_, _edges(g))
+        middle, noise = ("{:.2f}..{:.2f}".format(*spread) for spread in (g.spread, g.noise))
+        predicted = f"{g.predicted:.2f}"
+        table.add_row(f"{g.measured:.2f}", middle, noise, predicted, without, with_, _edges(g))
     print_table(table)
     ordered = sorted(gains.found, key=lambda g: g.measured)
     median = statistics.median(g.measured for g in ordered)
@@ -84,11 +85,12 @@ def gains_json(gains: Gains) -> dict[str, Any]:
                 "edges": [list(edge) for edge in g.edges],
                 "gain": g.measured,
                 "spread": list(g.spread),
+                "spread_of_two_copies": list(g.noise),
                 "predicted": g.predicted,
                 "seconds_without": g.turns.seconds[0],
                 "seconds_with": g.turns.seconds[1],
                 "turns": len(g.turns.before),
-                "loses": g.turns.is_slower,
+                "loses": g.loses,
             }
             for g in gains.found
         ],

@@ -57,8 +57,9 @@ def add(verbs: Verbs) -> None:
         "\n"
         "With --measure the network is compiled, with and without each fusion, and a table says\n"
         "what every one of them gains on this machine: the time of the kernels at both ends of\n"
-        "the edge without it, by their time with it, as the median of turns in which both run,\n"
-        "and what the roofline allows. Edges that can only be fused together share a line.",
+        "the edge without it, by their time with it, as the median of turns in which both run;\n"
+        "by how much two copies of the fused kernel differ; and what the roofline predicts.\n"
+        "Edges that can only be fused together share a line.",
     )
     parser.add_argument("topic", metavar="CODE|NET", help="a code such as E0202, or a network")
     add_net_arguments(parser)

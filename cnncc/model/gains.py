@@ -3,6 +3,8 @@ apart, by the time of the kernel in which it is fused.
 
 An edge is kept apart in a program of its own, beside the fused one; edges of different kernels
 share such a program. Both programs must give the same bits; then their steps are timed in turns.
+Two copies of one program differ as well, since their tensors lie elsewhere in memory, so the fused
+network is compared with a copy of itself: what is not beyond that is no gain and no loss.
 """
 
 from __future__ import annotations
@@ -44,12 +46,13 @@ class Cut:
 @dataclass(frozen=True)
 class Gain:
     """What a fusion is worth. turns: the seconds of a call that go into the kernels at both ends of
-    the edges, before and after they are fused. predicted: the quotient of the least times that the
-    roofline allows them.
+    the edges, before and after they are fused. copies: of the fused kernel in two programs.
+    predicted: the quotient of the least times that the roofline allows.
     """
 
     edges: tuple[tuple[str, str], ...]
     turns: Turns
+    copies: Turns
     predicted: float
 
     @property
@@ -60,8 +63,17 @@ class Gain:
     @property
     def spread(self) -> tuple[float, float]:
         """Between these lies the middle half of the turns."""
-        low, high = self.turns.spread
-        return 1 / (1 - low), 1 / (1 - high)
+        return _quotients(self.turns)
+
+    @property
+    def noise(self) -> tuple[float, float]:
+        """Between these lies the middle half of the turns of two copies."""
+        return _quotients(self.copies)
+
+    @property
+    def loses(self) -> bool:
+        """Whether the fusion costs time, more than two copies differ by."""
+        return self.spread[1] < min(1.0, self.noise[0])
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class Gains:
     @property
     def losing(self) -> list[Gain]:
         """Those that cost time, beyond the noise."""
-        return [g for g in self.found if g.turns.is_slower]
+        return [g for g in self.found if g.loses]
 
 
 def measure_gains(
@@ -101,6 +113,10 @@ def measure_gains(
         turns = turns or turns_for(fused, timer)
         cuts = [c for c in cuts_of(fused.runtime.fused) if fused.places_of(c.nodes)]
         found: dict[Cut, Gain] = {}
+        progress("a copy", 0, len(cuts))
+        with Contestant(trials.runtime(options), inputs, fused.binding.batch) as copy:
+            own = {c: (fused.places_of(c.nodes),) * 2 for c in cuts}
+            copies = steps_compared(copy, fused, own, turns, timer)
         while len(found) < len(cuts):
             progress("without some fusions", len(found), len(cuts))
             taken = _far_from_each_other((c for c in cuts if c not in found), fused)
@@ -108,7 +124,10 @@ def measure_gains(
             runtime = trials.runtime(replace(options, apart=edges))
             with Contestant(runtime, inputs, fused.binding.batch) as apart:
                 check_bits(fused.outputs, apart.outputs, "fuse", "fusion changes no bit")
-                found |= _gains(apart, fused, taken, turns, peaks, timer)
+                for cut, (times, predicted) in _compared(
+                    apart, fused, taken, turns, peaks, timer
+                ).items():
+                    found[cut] = Gain(cut.edges, times, copies[cut], predicted)
         return Gains(fused.shape, fused.runtime.threads, tuple(found[c] for c in cuts))
 
 
@@ -157,16 +176,17 @@ def _far_from_each_other(cuts: Iterable[Cut], fused: Contestant) -> list[Cut]:
     return taken
 
 
-def _gains(
+def _compared(
     apart: Contestant,
     fused: Contestant,
     cuts: Iterable[Cut],
     turns: int,
     peaks: Peaks,
     timer: Timer,
-) -> dict[Cut, Gain]:
-    """What the edges gain, but for those whose kernels now share a step with those of others: they
-    have to be measured in another program.
+) -> dict[Cut, tuple[Turns, float]]:
+    """The times of the kernels without the fusions and with them, and the gain by the roofline. But
+    for those whose kernels now share a step with those of others: they have to be measured in
+    another program.
     """
     places: dict[Cut, tuple[list[int], list[int]]] = {}
     busy: set[str] = set()
@@ -176,10 +196,17 @@ def _gains(
             places[cut] = apart.steps_of(nodes, nodes), fused.steps_of(nodes, nodes)
             busy |= nodes
     least = apart.least(peaks), fused.least(peaks)
-    found = {}
-    for cut, times in steps_compared(apart, fused, places, turns, timer).items():
+
+    def predicted(cut: Cut) -> float:
         before, after = (
-            sum(all_[i] for i in own) for all_, own in zip(least, places[cut], strict=True)
+            sum(seconds[i] for i in own) for seconds, own in zip(least, places[cut], strict=True)
         )
-        found[cut] = Gain(cut.edges, times, before / after)
-    return found
+        return before / after
+
+    measured = steps_compared(apart, fused, places, turns, timer)
+    return {cut: (times, predicted(cut)) for cut, times in measured.items()}
+
+
+def _quotients(turns: Turns) -> tuple[float, float]:
+    low, high = turns.spread
+    return 1 / (1 - low), 1 / (1 - high)
